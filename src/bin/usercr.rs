@@ -1,0 +1,2 @@
+//! The `usercr` command.
+fn main() {}
