@@ -3,6 +3,7 @@
 
 use std::ffi::CStr;
 use std::os::fd::BorrowedFd;
+use std::sync::atomic::AtomicI32;
 
 use crate::error::Error;
 use crate::report::Report;
@@ -70,6 +71,9 @@ pub struct Options<'a> {
     pub warn: Conditions,
     /// Conditions to fail on; stronger than `warn`.
     pub fail: Conditions,
+    /// What a SIGINT during the restart is turned into (`abi.md`, `global_send_sigint`): 0 ignores
+    /// it, -1 is replaced here by the default of the mode. `None`: SIGINT is none of our business.
+    pub interrupt: Option<&'a AtomicI32>,
     /// Messages.
     pub report: Report<'a>,
 }
