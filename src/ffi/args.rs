@@ -242,7 +242,7 @@ impl CheckpointCall {
         Ok(dump::Options {
             output,
             container: a.container != 0,
-            flags: a.flags.cast_unsigned(),
+            flags: a.flags as u32,
             kill: false,
             report: self.report(),
         })
