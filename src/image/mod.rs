@@ -3,7 +3,22 @@
 //! Comes in: a stream of records, nothing in it trusted. Goes out: [`ImageHead`] (what the plan needs)
 //! and [`Body`] (what each task needs), both with every reference resolved to an index that is in range.
 //! Memory contents are never read here, only located: a [`PageRun`] says where in the stream they lie.
+//!
+//! Where the bytes come from is not this module's business: a [`Source`] gives them by offset. The one
+//! over a file, pipe or socket needs system calls of its own (memfd_create, poll) and is therefore in
+//! `restart::source`; a byte slice is one too.
 #![forbid(unsafe_code)]
+
+mod cursor;
+mod extra;
+mod head;
+mod reader;
+pub mod records;
+mod write;
+
+pub use cursor::Source;
+pub use reader::Reader;
+pub use write::{PageSource, PagesOf, write_head};
 
 /// Bytes of a page, the only size that x86_64 images have.
 pub const PAGE: u64 = 4096;
@@ -359,7 +374,7 @@ pub struct Mm {
     /// start_code, end_code, start_data, end_data, start_brk, brk, start_stack, arg_start, arg_end,
     /// env_start, env_end: the order of the record.
     pub fields: [u64; 11],
-    /// The auxiliary vector, pairs of type and value.
+    /// The auxiliary vector, pairs of type and value, up to and with the AT_NULL pair.
     pub auxv: Vec<u64>,
     /// Ascending by address, not overlapping.
     pub vmas: Vec<Vma>,
@@ -380,7 +395,7 @@ pub struct Vma {
     pub kind: VmaKind,
     /// Offset in what is mapped, in pages.
     pub pgoff: u64,
-    /// Size in bytes of the file behind it, 0 without one.
+    /// Size in bytes of the file behind it, 0 without one (shared anonymous memory: see [`Shm::size`]).
     pub file_size: u64,
     /// Private pages that differ from what is mapped, ascending by address.
     pub pages: Vec<PageRun>,

@@ -1,6 +1,8 @@
 //! Restart of the task tree of an image.
 #![forbid(unsafe_code)]
 
+pub mod source;
+
 use std::ffi::CStr;
 use std::os::fd::BorrowedFd;
 use std::sync::atomic::AtomicI32;

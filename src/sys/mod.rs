@@ -2,3 +2,6 @@
 
 /// Tracing other tasks: ptrace(2).
 pub mod ptrace;
+
+/// Files in memory and waiting for input.
+pub mod stream;
