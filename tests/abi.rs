@@ -1,0 +1,141 @@
+//! The binary interface: exported symbols, their versions and sizes, the SONAME, the header, and the
+//! one variable as callers of every kind see it.
+#![allow(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod cc;
+
+use std::fs;
+use std::process::Command;
+use std::time::Duration;
+
+use cc::Link;
+
+/// One line of the dynamic symbol table.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Symbol {
+    kind: String,
+    name: String,
+    size: u64,
+}
+
+/// The symbols that the shared library defines for others.
+fn exported() -> Vec<Symbol> {
+    let library = cc::libraries().dir.join("libusercr.so");
+    let table = cc::succeeds(Command::new("nm").args(["-D", "-S", "--defined-only"]).arg(library));
+    let mut symbols = Vec::new();
+    for line in table.lines() {
+        let columns: Vec<&str> = line.split_whitespace().collect();
+        match columns.as_slice() {
+            // The version's own name has no size.
+            [_, "A", name] => assert_eq!(*name, "USERCR_1"),
+            [_, size, kind, name] => symbols.push(Symbol {
+                kind: (*kind).to_owned(),
+                name: (*name).to_owned(),
+                size: u64::from_str_radix(size, 16).expect("a size in base 16"),
+            }),
+            _ => panic!("nm printed {line:?}"),
+        }
+    }
+    symbols.sort();
+    symbols
+}
+
+#[test]
+fn exactly_the_documented_symbols_are_exported() {
+    let symbols = exported();
+    let names: Vec<_> = symbols.iter().map(|s| (s.kind.as_str(), s.name.as_str())).collect();
+    let wanted = [
+        ("D", "global_send_sigint@@USERCR_1"),
+        ("T", "cr_checkpoint@@USERCR_1"),
+        ("T", "cr_restart@@USERCR_1"),
+    ];
+    assert_eq!(names, wanted);
+    // A variable without its size cannot be copied into a caller that is linked at a fixed address.
+    assert!(symbols.iter().all(|s| s.size >= 4), "{symbols:?}");
+    assert_eq!(symbols.first().map(|s| s.size), Some(4));
+}
+
+#[test]
+fn the_shared_library_has_its_soname_and_no_executable_stack() {
+    let library = cc::libraries().dir.join("libusercr.so");
+    let dynamic = cc::succeeds(Command::new("readelf").args(["-d", "-W"]).arg(&library));
+    assert!(dynamic.contains("soname: [libusercr.so.1]"), "{dynamic}");
+    assert!(!dynamic.contains("TEXTREL"), "{dynamic}");
+    let segments = cc::succeeds(Command::new("readelf").args(["-l", "-W"]).arg(&library));
+    let stack = segments.lines().find(|l| l.contains("GNU_STACK")).expect("a GNU_STACK line");
+    assert!(!stack.contains("RWE"), "{stack}");
+}
+
+#[test]
+fn the_header_is_up_to_date() {
+    let made = include_str!(concat!(env!("OUT_DIR"), "/checkpoint.h"));
+    let path = cc::top().join("include/checkpoint.h");
+    let checked_in = fs::read_to_string(&path).expect("read include/checkpoint.h");
+    let hint = concat!("include/checkpoint.h is stale: copy ", env!("OUT_DIR"), "/checkpoint.h");
+    assert!(made == checked_in, "{hint}");
+}
+
+#[test]
+fn the_header_compiles_as_every_c_and_as_cxx() {
+    let source = cc::build_dir().join("header.c");
+    let text = "#include \"checkpoint.h\"\n#include \"checkpoint.h\"\n\
+                struct both { struct cr_restart_args r; struct cr_checkpoint_args c; };\n\
+                int call(struct both *b);\n\
+                int call(struct both *b) { return cr_restart(&b->r) + cr_checkpoint(1, &b->c) + \
+                global_send_sigint; }\n";
+    fs::write(&source, text).expect("write a source");
+    let include = cc::top().join("include");
+    for standard in ["c89", "c99", "c11", "gnu11", "c17"] {
+        let mut command = cc::cc();
+        command.arg(format!("-std={standard}")).arg("-pedantic-errors").arg("-I").arg(&include);
+        cc::succeeds(command.arg("-c").arg(&source).arg("-o").arg("/dev/null"));
+    }
+    for standard in ["c++98", "c++17"] {
+        let mut command = cc::cxx();
+        command.arg(format!("-std={standard}")).arg("-pedantic-errors").arg("-I").arg(&include);
+        cc::succeeds(command.args(["-x", "c++", "-c"]).arg(&source).arg("-o").arg("/dev/null"));
+    }
+}
+
+#[test]
+fn conditions_of_the_callers_own_headers_are_left_alone() {
+    let source = cc::build_dir().join("conditions.c");
+    let text = "#define CKPT_COND_MNTPTY 4L\n#include \"checkpoint.h\"\n\
+                int size[sizeof CKPT_COND_MNTPTY == sizeof(long) ? 1 : -1];\n\
+                int others[CKPT_COND_PIDZERO + CKPT_COND_MNTPROC == 3 ? 1 : -1];\n";
+    fs::write(&source, text).expect("write a source");
+    let mut command = cc::cc();
+    command.arg("-std=c89").arg("-I").arg(cc::top().join("include"));
+    cc::succeeds(command.arg("-c").arg(&source).arg("-o").arg("/dev/null"));
+}
+
+#[test]
+fn the_variable_is_one_for_library_and_caller() {
+    // The caller reads it, and the library must see what the caller wrote: in a program at a fixed
+    // address the variable is copied into the program, and the library must use that copy.
+    let source = cc::top().join("c-tests/layout.c");
+    let cwd = tempfile::tempdir().expect("a folder to run in");
+    for (link, options) in [
+        (Link::Shared, ["-fPIE", "-pie"].as_slice()),
+        (Link::Shared, &["-fno-pie", "-no-pie"]),
+        (Link::Archive, &["-fPIE", "-pie"]),
+        (Link::Archive, &["-fno-pie", "-no-pie"]),
+        (Link::Static, &[]),
+    ] {
+        let program = cc::build(&source, link, options);
+        let limit = Duration::from_secs(20);
+        let (status, text) = cc::run(&program, &[], &[], cwd.path(), limit).expect("it ends");
+        assert!(status.success(), "{link:?} {options:?}: {status}\n{text}");
+    }
+}
+
+#[test]
+fn pkg_config_file_names_what_the_static_library_needs() {
+    let path = cc::libraries().dir.join("usercr.pc");
+    let text = fs::read_to_string(path).expect("read usercr.pc");
+    let version = format!("Version: {}", env!("CARGO_PKG_VERSION"));
+    let private = format!("Libs.private: {}", cc::SYSTEM_LIBS.join(" "));
+    for line in [version.as_str(), private.as_str()] {
+        assert!(text.lines().any(|l| l == line), "no {line:?} in:\n{text}");
+    }
+}

@@ -1,0 +1,128 @@
+//! The programs in `c-tests`: each compiled against the public header alone, linked with the shared
+//! and with the static library, and run under a time limit.
+#![allow(clippy::print_stderr, reason = "says which programs were skipped, and why")]
+#![allow(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod cc;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use cc::Link;
+use serde_json::Value;
+
+/// A program's exit status that means "not possible here".
+const SKIPPED: i32 = 77;
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// Declares the test programs: each is two tests, and the list is compared with the folder.
+macro_rules! programs {
+    ($($name:ident)*) => {
+        const PROGRAMS: &[&str] = &[$(stringify!($name)),*];
+
+        mod shared_library {
+            $(#[test] fn $name() { super::program(stringify!($name), super::Link::Shared); })*
+        }
+        mod static_library {
+            $(#[test] fn $name() { super::program(stringify!($name), super::Link::Archive); })*
+        }
+    };
+}
+programs!(layout arguments);
+
+#[test]
+fn every_program_is_a_test() {
+    let mut found = sources(&cc::top().join("c-tests"));
+    found.sort();
+    let mut listed = PROGRAMS.to_vec();
+    listed.sort_unstable();
+    assert_eq!(found, listed);
+}
+
+/// Builds and runs one program of `c-tests`.
+fn program(name: &str, link: Link) {
+    let source = cc::top().join("c-tests").join(name).with_extension("c");
+    let program = cc::build(&source, link, &[]);
+    let cwd = tempfile::tempdir().expect("a folder to run in");
+    let golden = cc::top().join("golden");
+    let mut envs = vec![("USERCR_GOLDEN", golden.as_os_str())];
+    match name {
+        "golden" => envs.push(("USERCR_CASES", refused().as_os_str())),
+        "modes" | "workloads" => envs.push(("USERCR_WORKLOADS", workloads().as_os_str())),
+        _ => {}
+    }
+    let (status, text) = cc::run(&program, &[], &envs, cwd.path(), LIMIT)
+        .unwrap_or_else(|e| panic!("{name}, {link:?}: {e}"));
+    match status.code() {
+        Some(0) => {}
+        Some(SKIPPED) => eprintln!("{name}, {link:?}: {text}"),
+        _ => panic!("{name}, {link:?}: {status}\n{text}"),
+    }
+}
+
+/// The names of the C programs in a folder.
+fn sources(dir: &Path) -> Vec<String> {
+    let entries = fs::read_dir(dir).unwrap_or_else(|e| panic!("{}: {e}", dir.display()));
+    let paths = entries.map(|e| e.expect("a folder that can be read").path());
+    let c = paths.filter(|p| p.extension().is_some_and(|e| e == "c"));
+    c.filter_map(|p| Some(p.file_stem()?.to_str()?.to_owned())).collect()
+}
+
+/// The folder of the workloads, which are built on first use.
+fn workloads() -> &'static Path {
+    static DIR: OnceLock<PathBuf> = OnceLock::new();
+    DIR.get_or_init(|| {
+        let dir = cc::build_dir().join("workloads");
+        fs::create_dir_all(&dir).expect("a folder for the workloads");
+        let sources_dir = cc::top().join("c-tests/workloads");
+        for name in sources(&sources_dir) {
+            let source = sources_dir.join(&name).with_extension("c");
+            let out = dir.join(&name);
+            let mut command = cc::cc();
+            command.arg("-O2").arg("-std=gnu11").arg("-pthread");
+            cc::succeeds(command.arg("-o").arg(out).arg(source));
+        }
+        dir
+    })
+}
+
+/// The list that `golden.c` works through: every recorded image that is to be refused before a task
+/// is forked.
+fn refused() -> &'static Path {
+    static LIST: OnceLock<PathBuf> = OnceLock::new();
+    LIST.get_or_init(|| {
+        let golden = cc::top().join("golden");
+        let entries = fs::read_dir(&golden).unwrap_or_else(|e| panic!("{}: {e}", golden.display()));
+        let dirs = entries.map(|e| e.expect("a folder that can be read").path());
+        let mut lines: Vec<String> = dirs.filter(|d| d.is_dir()).filter_map(|d| case(&d)).collect();
+        lines.sort();
+        let path = cc::build_dir().join("refused");
+        fs::write(&path, lines.concat()).expect("write the list");
+        path
+    })
+}
+
+/// The line for one recorded image, if it is to be refused.
+fn case(dir: &Path) -> Option<String> {
+    let read = |name: &str| -> Value {
+        let text = fs::read(dir.join(name)).unwrap_or_else(|e| panic!("{}: {e}", dir.display()));
+        serde_json::from_slice(&text).unwrap_or_else(|e| panic!("{}: {e}", dir.display()))
+    };
+    let (args, expected) = (read("args.json"), read("expected.json"));
+    let name = expected.get("case")?.as_str()?;
+    let build = expected.get("build")?;
+    let built = build.get("built")?.as_bool()?;
+    let orphans = build.get("orphans_required").and_then(Value::as_array);
+    let kind = expected.get("kind")?.as_str()?;
+    let text = match kind {
+        "malformed" if name.starts_with("bad-len-") && built => return None,
+        "malformed" if name == "bad-uts-buffers-4096" => return None,
+        "malformed" => "-".to_owned(),
+        "nested" if name.ends_with(".nopids") => "-".to_owned(),
+        _ => format!("Bad orphan task (#{}) with --no-pidns", orphans?.first()?),
+    };
+    let flag = |name: &str| args.get("args").and_then(|a| a.get(name)?.as_i64()).unwrap_or(0);
+    Some(format!("{name}\t{}\t{}\t{}\t{text}\n", flag("pids"), flag("pidns"), libc::EINVAL))
+}
