@@ -185,9 +185,7 @@ impl Tracee {
         }
         let Ok(info) = self.siginfo() else { return Ok(None) };
         // The task may have stopped only after the first look: then the status is still there.
-        if let Ok(Some((code, status))) = wait_status(self.tid, libc::WSTOPPED)
-            && code == libc::CLD_TRAPPED
-        {
+        if let Ok(Some((libc::CLD_TRAPPED, status))) = wait_status(self.tid, libc::WSTOPPED) {
             return self.stop(status).map(Some);
         }
         let signal = i32::from_ne_bytes([info[0], info[1], info[2], info[3]]);
