@@ -130,6 +130,15 @@ fn the_variable_is_one_for_library_and_caller() {
 }
 
 #[test]
+fn the_library_finds_the_variable_through_its_table() {
+    // Otherwise it would go on using its own when the variable was copied into the program.
+    let library = cc::libraries().dir.join("libusercr.so");
+    let relocations = cc::succeeds(Command::new("readelf").args(["-r", "-W"]).arg(library));
+    let mut of_variable = relocations.lines().filter(|l| l.contains("global_send_sigint"));
+    assert!(of_variable.any(|l| l.contains("R_X86_64_GLOB_DAT")), "{relocations}");
+}
+
+#[test]
 fn pkg_config_file_names_what_the_static_library_needs() {
     let path = cc::libraries().dir.join("usercr.pc");
     let text = fs::read_to_string(path).expect("read usercr.pc");
