@@ -100,14 +100,14 @@ impl<const N: usize> Fixed<N> {
         u64::from_le_bytes(self.bytes::<AT, 8>())
     }
 
-    /// Offset in the stream.
-    pub fn offset(&self) -> u64 {
-        self.offset
-    }
-
     /// The record has a value that cannot be.
     pub fn bad(&self, reason: impl Into<String>) -> ImageError {
         ImageError::Bad { record: self.name, offset: self.offset, reason: reason.into() }
+    }
+
+    /// The record refers to an object of another type than belongs there.
+    pub fn wrong_object(&self, tag: i32, found: &'static str, wanted: &'static str) -> ImageError {
+        ImageError::WrongObject { record: self.name, offset: self.offset, tag, found, wanted }
     }
 
     /// The record asks for something that cannot be restored.
@@ -247,6 +247,20 @@ impl<S: Source> Cursor<S> {
         Ok(record)
     }
 
+    /// Reads the record of this header, at most `N` bytes; the rest is zero.
+    pub fn at_most<const N: usize>(
+        &mut self,
+        header: &Header,
+        name: &'static str,
+    ) -> Result<Fixed<N>, ImageError> {
+        let payload = self.payload(header, name, N.saturating_sub(8) as u32)?;
+        let mut bytes = [0; N];
+        for (to, from) in bytes.iter_mut().skip(8).zip(payload) {
+            *to = from;
+        }
+        Ok(Fixed { name, offset: header.offset, bytes })
+    }
+
     /// Reads the payload of the record of this header, at most `limit` bytes.
     pub fn payload(
         &mut self,
@@ -259,10 +273,18 @@ impl<S: Source> Cursor<S> {
             return Err(header.bad(name, format!("length {}, at most {most}", header.len)));
         }
         self.peek(Self::with_next_header(header))?;
-        self.pos += u64::from(HEADER_LEN);
+        self.enter(header);
         let mut out = Vec::new();
-        self.read(header.payload() as usize, header, name, |bytes| out.extend_from_slice(bytes))?;
+        self.read(header.payload() as usize, header, name, |bytes| {
+            out.extend_from_slice(bytes);
+            Ok(())
+        })?;
         Ok(out)
+    }
+
+    /// Goes to the payload of the record of this header.
+    pub fn enter(&mut self, header: &Header) {
+        self.pos = header.offset.saturating_add(u64::from(HEADER_LEN));
     }
 
     /// Reads `count` bytes of the record of this header, a part at a time: each part but the last is
@@ -272,7 +294,7 @@ impl<S: Source> Cursor<S> {
         count: usize,
         header: &Header,
         name: &'static str,
-        mut take: impl FnMut(&[u8]),
+        mut take: impl FnMut(&[u8]) -> Result<(), ImageError>,
     ) -> Result<(), ImageError> {
         let mut left = count;
         while left > 0 {
@@ -281,7 +303,7 @@ impl<S: Source> Cursor<S> {
             if bytes.len() < part {
                 return Err(ImageError::EndsInside { record: name, offset: header.offset });
             }
-            take(bytes);
+            take(bytes)?;
             self.pos += part as u64;
             left -= part;
         }

@@ -9,6 +9,7 @@
 //! `restart::source`; a byte slice is one too.
 #![forbid(unsafe_code)]
 
+mod body;
 mod cursor;
 mod extra;
 mod head;
@@ -18,7 +19,7 @@ mod write;
 
 pub use cursor::Source;
 pub use reader::Reader;
-pub use write::{PageSource, PagesOf, write_head};
+pub use write::{PageSource, PagesOf, write_head, write_image};
 
 /// Bytes of a page, the only size that x86_64 images have.
 pub const PAGE: u64 = 4096;

@@ -3,7 +3,7 @@
 
 use super::cursor::{Cursor, Header, Source};
 use super::records;
-use super::{ImageHead, head};
+use super::{Body, ImageHead, body, head};
 use crate::error::ImageError;
 
 /// Most bytes of the text of a failed checkpoint.
@@ -33,6 +33,13 @@ impl<S: Source> Reader<S> {
     /// Where the head ended and the first task begins, in bytes from the start of the image.
     pub fn head_end(&self) -> u64 {
         self.head_end
+    }
+
+    /// Reads everything behind the head, up to and with the last record and no byte more. `head` is
+    /// what [`Reader::head`] returned. Page contents are located, not read.
+    pub fn body(&mut self, head: &ImageHead) -> Result<Body, ImageError> {
+        self.cursor.seek(self.head_end);
+        body::read(&mut self.cursor, head)
     }
 
     /// Where the bytes come from.

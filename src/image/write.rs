@@ -1,14 +1,23 @@
-//! Writes images.
+//! Writes images: the way back from [`ImageHead`] and [`Body`] to records.
+//!
+//! Comes in: state that was collected, and a [`PageSource`] that gives the contents of pages when
+//! their turn comes. Goes out: one stream, written once from front to end. Tags are given in the order of
+//! first writing, behind those of the pid objects; every padding byte is zero.
 #![forbid(unsafe_code)]
 
-use std::io::Write;
-
+mod body;
 mod head;
+mod memory;
+mod objects;
 mod out;
+
+use std::collections::HashMap;
+use std::io::Write;
 
 use out::Out;
 
-use super::ImageHead;
+use super::records::{self, Kind};
+use super::{Body, ImageHead};
 use crate::error::{Error, ImageError};
 
 /// Whose pages.
@@ -22,8 +31,39 @@ pub enum PagesOf {
 
 /// Gives the writer the contents of pages.
 pub trait PageSource {
-    /// Fills `buf`, whose length is a multiple of the page size, with the pages from `address` on.
+    /// Fills `buf`, whose length is a multiple of the page size, with the pages from `address` on:
+    /// all of it, as what is in it before is of no use.
     fn read(&mut self, from: PagesOf, address: u64, buf: &mut [u8]) -> Result<(), Error>;
+}
+
+/// Writes a whole image, in large pieces, and asks `pages` for the contents of each run of pages in
+/// `body`, in the order of the image. Objects that no task refers to are left out.
+///
+/// Fails with what `out` or `pages` failed with, or where `body` cannot be put in records (an index
+/// out of range, a path of more than 4095 bytes, ...). What was written until then is no image.
+pub fn write_image(
+    out: &mut impl Write,
+    head: &ImageHead,
+    body: &Body,
+    pages: &mut dyn PageSource,
+) -> Result<(), Error> {
+    if head.tasks.len() != body.tasks.len() {
+        return Err(unwritable(
+            records::TREE,
+            format!("{} rows for {} tasks", head.tasks.len(), body.tasks.len()),
+        )
+        .into());
+    }
+    let mut out = Out::new(out);
+    head::write(&mut out, head)?;
+    let mut writer = Writer { out, head, body, pages, tags: Tags::new(head)? };
+    for task in &body.tasks {
+        writer.task(task)?;
+    }
+    writer.out.record(records::TAIL, |r| {
+        r.u64(records::MAGIC_TAIL);
+    })?;
+    Ok(writer.out.flush()?)
 }
 
 /// Writes the head alone, with the records of ours that belong to it: what an engine needs that
@@ -32,4 +72,98 @@ pub fn write_head(out: &mut impl Write, head: &ImageHead) -> Result<(), ImageErr
     let mut out = Out::new(out);
     head::write(&mut out, head)?;
     out.flush()
+}
+
+/// The state of writing a body.
+struct Writer<'a, 'w> {
+    out: Out<'w>,
+    head: &'a ImageHead,
+    body: &'a Body,
+    pages: &'a mut dyn PageSource,
+    tags: Tags<'a>,
+}
+
+/// The tags that were given, and the next one.
+struct Tags<'a> {
+    next: i32,
+    objects: HashMap<Thing<'a>, i32>,
+}
+
+/// What has a tag: an object by its index, or something that has no table by what it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Thing<'a> {
+    FileTable(usize),
+    File(usize),
+    Pipe(usize),
+    Mm(usize),
+    Shm(usize),
+    Fs(usize),
+    SigHand(usize),
+    Signal(usize),
+    Cred(usize),
+    Groups(&'a [u32]),
+    User(u32),
+    UserNs,
+    Ns,
+    /// The file of a shared mapping, by its path.
+    Inode(&'a [u8]),
+}
+
+impl Thing<'_> {
+    /// The number of its object type.
+    fn number(self) -> u32 {
+        match self {
+            Thing::Pipe(_) | Thing::Shm(_) | Thing::Inode(_) => 2,
+            Thing::FileTable(_) => 3,
+            Thing::File(_) => 4,
+            Thing::Mm(_) => 5,
+            Thing::Fs(_) => 6,
+            Thing::SigHand(_) => 7,
+            Thing::Signal(_) => 8,
+            Thing::Ns => 9,
+            Thing::UserNs => 13,
+            Thing::Cred(_) => 14,
+            Thing::User(_) => 15,
+            Thing::Groups(_) => 16,
+        }
+    }
+}
+
+impl<'a> Tags<'a> {
+    fn new(head: &ImageHead) -> Result<Self, ImageError> {
+        // The pid objects have the first tags.
+        let next = i64::from(head.pids.offset).saturating_add_unsigned(head.pids.len() as u64);
+        match i32::try_from(next) {
+            Ok(next) if head.pids.offset > 0 => Ok(Tags { next, objects: HashMap::new() }),
+            _ => Err(unwritable(
+                records::PIDS,
+                format!("{} pid objects from tag {}", head.pids.len(), head.pids.offset),
+            )),
+        }
+    }
+
+    /// The tag of a thing, and whether it was given just now.
+    fn get(&mut self, thing: Thing<'a>) -> Result<(i32, bool), ImageError> {
+        if let Some(&tag) = self.objects.get(&thing) {
+            return Ok((tag, false));
+        }
+        let tag = self.next;
+        self.next = tag
+            .checked_add(1)
+            .ok_or_else(|| unwritable(records::OBJREF, "more objects than tags".into()))?;
+        self.objects.insert(thing, tag);
+        Ok((tag, true))
+    }
+}
+
+/// The body has something that no record can hold.
+fn unwritable(record: Kind, reason: String) -> ImageError {
+    ImageError::Unwritable { record: record.name, reason }
+}
+
+/// An entry of a table of the body.
+fn entry<T>(table: &[T], index: usize, record: Kind) -> Result<&T, ImageError> {
+    table
+        .get(index)
+        .ok_or_else(|| unwritable(record, format!("index {index} in a table of {}", table.len())))
 }

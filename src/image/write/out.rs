@@ -12,14 +12,32 @@ const CHUNK: usize = 1 << 20;
 /// Where records go.
 pub(super) struct Out<'w> {
     to: &'w mut dyn Write,
-    buffer: Vec<u8>,
+    bytes: Bytes,
     written: u64,
+}
+
+/// What is collected. The vector only grows, so that a page is not zeroed before it is filled.
+struct Bytes {
+    all: Vec<u8>,
+    used: usize,
+}
+
+impl Bytes {
+    /// The next `count` bytes, with whatever is in them.
+    fn take(&mut self, count: usize) -> &mut [u8] {
+        let (from, to) = (self.used, self.used + count);
+        if self.all.len() < to {
+            self.all.resize(to.max(CHUNK).next_power_of_two(), 0);
+        }
+        self.used = to;
+        self.all.get_mut(from..to).unwrap_or_default()
+    }
 }
 
 impl<'w> Out<'w> {
     /// Writes to `to`, in few large pieces.
     pub fn new(to: &'w mut dyn Write) -> Self {
-        Out { to, buffer: Vec::new(), written: 0 }
+        Out { to, bytes: Bytes { all: Vec::new(), used: 0 }, written: 0 }
     }
 
     /// Appends a record: `fill` appends its payload.
@@ -28,19 +46,19 @@ impl<'w> Out<'w> {
         kind: Kind,
         fill: impl FnOnce(&mut Payload<'_>),
     ) -> Result<(), ImageError> {
-        let start = self.buffer.len();
-        let mut payload = Payload(&mut self.buffer);
+        let start = self.bytes.used;
+        let mut payload = Payload(&mut self.bytes);
         payload.u32(kind.number).u32(0);
         fill(&mut payload);
-        let len = self.buffer.len() - start;
+        let len = self.bytes.used - start;
         let Ok(len) = u32::try_from(len) else {
-            self.buffer.truncate(start);
+            self.bytes.used = start;
             return Err(ImageError::Unwritable {
                 record: kind.name,
                 reason: format!("{len} bytes do not fit in one record"),
             });
         };
-        if let Some(place) = self.buffer.get_mut(start + 4..start + 8) {
+        if let Some(place) = self.bytes.all.get_mut(start + 4..start + 8) {
             place.copy_from_slice(&len.to_le_bytes());
         }
         self.flush_if_full()
@@ -48,54 +66,54 @@ impl<'w> Out<'w> {
 
     /// Appends the header of a record whose `payload` bytes the caller appends with [`Out::fill`].
     pub fn header(&mut self, kind: Kind, payload: u32) -> Result<(), ImageError> {
-        Payload(&mut self.buffer).u32(kind.number).u32(payload.saturating_add(HEADER_LEN));
+        Payload(&mut self.bytes).u32(kind.number).u32(payload.saturating_add(HEADER_LEN));
         self.flush_if_full()
     }
 
-    /// Appends `count` bytes (best as many as [`Out::piece`] says) that `fill` writes in place.
+    /// Appends `count` bytes (best as many as [`Out::piece`] says) that `fill` writes in place, all
+    /// of them.
     pub fn fill<E: From<ImageError>>(
         &mut self,
         count: usize,
         fill: impl FnOnce(&mut [u8]) -> Result<(), E>,
     ) -> Result<(), E> {
-        let start = self.buffer.len();
-        self.buffer.resize(start + count, 0);
-        fill(self.buffer.get_mut(start..).unwrap_or_default())?;
+        fill(self.bytes.take(count))?;
         Ok(self.flush_if_full()?)
     }
 
-    /// How many bytes, in whole pieces of `unit`, are best appended next; at least one piece.
+    /// How many pieces of `unit` bytes are best appended next; at least one.
     pub fn piece(&self, unit: usize) -> usize {
-        (CHUNK.saturating_sub(self.buffer.len()) / unit).max(1) * unit
+        (CHUNK.saturating_sub(self.bytes.used) / unit).max(1)
     }
 
     fn flush_if_full(&mut self) -> Result<(), ImageError> {
-        if self.buffer.len() >= CHUNK { self.flush() } else { Ok(()) }
+        if self.bytes.used >= CHUNK { self.flush() } else { Ok(()) }
     }
 
     /// Writes what was collected.
     pub fn flush(&mut self) -> Result<(), ImageError> {
         let offset = self.written;
-        self.to.write_all(&self.buffer).map_err(|source| ImageError::Write { offset, source })?;
-        self.written += self.buffer.len() as u64;
-        self.buffer.clear();
+        let bytes = self.bytes.all.get(..self.bytes.used).unwrap_or_default();
+        self.to.write_all(bytes).map_err(|source| ImageError::Write { offset, source })?;
+        self.written += bytes.len() as u64;
+        self.bytes.used = 0;
         Ok(())
     }
 }
 
 /// The payload of a record that is being made.
-pub(super) struct Payload<'b>(&'b mut Vec<u8>);
+pub(super) struct Payload<'b>(&'b mut Bytes);
 
 impl Payload<'_> {
     /// Appends bytes.
     pub fn bytes(&mut self, bytes: &[u8]) -> &mut Self {
-        self.0.extend_from_slice(bytes);
+        self.0.take(bytes.len()).copy_from_slice(bytes);
         self
     }
 
     /// Appends `count` zero bytes.
     pub fn zeros(&mut self, count: usize) -> &mut Self {
-        self.0.resize(self.0.len() + count, 0);
+        self.0.take(count).fill(0);
         self
     }
 

@@ -1,0 +1,193 @@
+//! The objects that tasks share, but for their memory.
+#![forbid(unsafe_code)]
+
+use super::{Thing, Writer, entry, unwritable};
+use crate::error::ImageError;
+use crate::image::{FileKind, OpenFile, records};
+
+/// Most bytes of a path, without its NUL.
+const PATH_MOST: usize = 4095;
+
+impl<'a> Writer<'a, '_> {
+    /// The tag of a thing; where it is new, its OBJREF has been written, and its records must follow.
+    pub(super) fn objref(&mut self, thing: Thing<'a>) -> Result<(i32, bool), ImageError> {
+        let (tag, new) = self.tags.get(thing)?;
+        if new {
+            self.out.record(records::OBJREF, |r| {
+                r.u32(thing.number()).i32(tag);
+            })?;
+        }
+        Ok((tag, new))
+    }
+
+    /// Credentials and what belongs to them.
+    pub(super) fn cred(&mut self, index: usize) -> Result<i32, ImageError> {
+        let cred = entry(&self.body.objects.creds, index, records::CRED)?;
+        let (tag, new) = self.objref(Thing::Cred(index))?;
+        if !new {
+            return Ok(tag);
+        }
+        let groups = self.groups(&cred.groups)?;
+        let user = self.user(cred.uids.first().copied().unwrap_or_default())?;
+        self.out.record(records::CRED, |r| {
+            for id in cred.uids.into_iter().chain(cred.gids) {
+                r.u32(id);
+            }
+            r.i32(user).i32(groups).zeros(8);
+            for set in cred.caps {
+                r.u64(set);
+            }
+            r.u32(cred.securebits).zeros(4);
+        })?;
+        Ok(tag)
+    }
+
+    fn groups(&mut self, groups: &'a [u32]) -> Result<i32, ImageError> {
+        let (tag, new) = self.objref(Thing::Groups(groups))?;
+        if new {
+            self.out.record(records::GROUPINFO, |r| {
+                r.u32(groups.len() as u32);
+                for &group in groups {
+                    r.u32(group);
+                }
+                // The length of a list is that of the structure and of its groups, although the
+                // structure's last four bytes are a group already.
+                r.zeros(4);
+            })?;
+        }
+        Ok(tag)
+    }
+
+    fn user(&mut self, uid: u32) -> Result<i32, ImageError> {
+        let (tag, new) = self.objref(Thing::User(uid))?;
+        if new {
+            let (ns, new) = self.objref(Thing::UserNs)?;
+            if new {
+                self.out.record(records::USER_NS, |r| {
+                    r.zeros(8);
+                })?;
+            }
+            self.out.record(records::USER, |r| {
+                r.u32(uid).i32(ns);
+            })?;
+        }
+        Ok(tag)
+    }
+
+    /// The namespaces: those of the restart.
+    pub(super) fn ns(&mut self) -> Result<i32, ImageError> {
+        let (tag, new) = self.objref(Thing::Ns)?;
+        if new {
+            self.out.record(records::NS, |r| {
+                r.zeros(16);
+            })?;
+        }
+        Ok(tag)
+    }
+
+    /// A descriptor table and its files.
+    pub(super) fn file_table(&mut self, index: usize) -> Result<i32, ImageError> {
+        let table = entry(&self.body.objects.file_tables, index, records::FILE_TABLE)?;
+        let (tag, new) = self.objref(Thing::FileTable(index))?;
+        if !new {
+            return Ok(tag);
+        }
+        let count = table.descriptors.len();
+        let count = i32::try_from(count)
+            .map_err(|_| unwritable(records::FILE_TABLE, format!("{count} descriptors")))?;
+        self.out.record(records::FILE_TABLE, |r| {
+            r.i32(count).zeros(4);
+        })?;
+        for descriptor in &table.descriptors {
+            let file = self.file(descriptor.file)?;
+            self.out.record(records::FILE_DESC, |r| {
+                r.i32(file).i32(descriptor.fd).u32(descriptor.cloexec.into()).zeros(4);
+            })?;
+        }
+        Ok(tag)
+    }
+
+    /// An open file, and of a pipe that is new what is in it.
+    pub(super) fn file(&mut self, index: usize) -> Result<i32, ImageError> {
+        let file = entry(&self.body.objects.files, index, records::FILE)?;
+        let (tag, new) = self.objref(Thing::File(index))?;
+        if !new {
+            return Ok(tag);
+        }
+        let cred = self.cred(file.cred)?;
+        match &file.kind {
+            FileKind::Named { path } => {
+                self.file_record(1, file, cred, None)?;
+                self.path(path)?;
+            }
+            FileKind::Pipe { pipe } => {
+                let contents = entry(&self.body.objects.pipes, *pipe, records::PIPE_BUF)?;
+                let (inode, new) = self.tags.get(Thing::Pipe(*pipe))?;
+                self.file_record(2, file, cred, Some(inode))?;
+                if new {
+                    self.out.record(records::PIPE_BUF, |r| {
+                        r.bytes(&contents.data);
+                    })?;
+                }
+            }
+        }
+        Ok(tag)
+    }
+
+    fn file_record(
+        &mut self,
+        number: u32,
+        file: &OpenFile,
+        cred: i32,
+        inode: Option<i32>,
+    ) -> Result<(), ImageError> {
+        self.out.record(records::FILE, |r| {
+            r.u32(number).u32(file.mode).u32(file.flags).i32(cred).u64(file.pos).zeros(16);
+            if let Some(inode) = inode {
+                r.i32(inode).zeros(4);
+            }
+        })
+    }
+
+    /// A path with its NUL.
+    fn path(&mut self, path: &[u8]) -> Result<(), ImageError> {
+        if path.len() > PATH_MOST || path.contains(&0) || path.first() != Some(&b'/') {
+            let shown = String::from_utf8_lossy(path.get(..64).unwrap_or(path));
+            return Err(unwritable(
+                records::FILE_NAME,
+                format!("{shown:?} ({} bytes) is not an absolute path", path.len()),
+            ));
+        }
+        self.out.record(records::FILE_NAME, |r| {
+            r.bytes(path).zeros(1);
+        })
+    }
+
+    /// Current and root directory.
+    pub(super) fn fs(&mut self, index: usize) -> Result<i32, ImageError> {
+        let fs = entry(&self.body.objects.fss, index, records::FS)?;
+        let (tag, new) = self.objref(Thing::Fs(index))?;
+        if new {
+            self.out.record(records::FS, |r| {
+                r.u32(fs.umask).zeros(4);
+            })?;
+            self.path(&fs.cwd)?;
+            self.path(&fs.root)?;
+        }
+        Ok(tag)
+    }
+
+    /// Signal actions.
+    pub(super) fn sighand(&mut self, index: usize) -> Result<i32, ImageError> {
+        let sighand = entry(&self.body.objects.sighands, index, records::SIGHAND)?;
+        let (tag, new) = self.objref(Thing::SigHand(index))?;
+        if new {
+            self.out.record(records::SIGHAND, |r| {
+                for action in &sighand.actions {
+                    r.u64(action.handler).u64(action.flags).u64(action.restorer).u64(action.mask);
+                }
+            })?;
+        }
+        Ok(tag)
+    }
+}

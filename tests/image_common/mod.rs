@@ -1,0 +1,498 @@
+//! Images made up from nothing, for the tests of the image module.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr, dead_code)]
+
+use usercr::error::{Error, ImageError};
+use usercr::image::*;
+
+/// Numbers that look random and are the same for the same seed (xorshift).
+pub struct Random(u64);
+
+impl Random {
+    pub fn new(seed: u64) -> Self {
+        Random(seed | 1)
+    }
+
+    pub fn word(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+
+    pub fn below(&mut self, end: u64) -> u64 {
+        self.word() % end
+    }
+
+    pub fn one_in(&mut self, n: u64) -> bool {
+        self.below(n) == 0
+    }
+
+    pub fn bytes(&mut self, count: usize) -> Vec<u8> {
+        (0..count).map(|_| self.word() as u8).collect()
+    }
+}
+
+/// The head of an image with these tasks, each with a pid object of its own.
+pub fn head(tasks: Vec<TaskIds>) -> ImageHead {
+    let mut pids = PidTable { offset: 1, ..PidTable::default() };
+    for index in 0..tasks.len() {
+        pids.push(&[100 + index as i32]);
+    }
+    ImageHead {
+        header: Header {
+            arch_id: 2,
+            kernel: [6, 18, 0],
+            rev: 6,
+            constants: [16, 44, 64, 65, 65, 65, 65, 65, 65, 16, 4096, 19],
+            time: 1_700_000_000,
+            uflags: 1,
+            release: b"6.18.0".to_vec(),
+            version: b"#1 SMP".to_vec(),
+            machine: b"x86_64".to_vec(),
+        },
+        arch: Arch { has_fxsr: true, has_xsave: true, xstate_size: 832 },
+        lsm_name: b"lsm_none".to_vec(),
+        lsm_info: b"dummy".to_vec(),
+        pids,
+        tasks,
+        extra: HeadExtra::default(),
+    }
+}
+
+pub fn leader(tag: i32) -> TaskIds {
+    TaskIds { pid: tag, ppid: if tag == 1 { 0 } else { 1 }, tgid: tag, pgid: 1, sid: 1, depth: 0 }
+}
+
+pub fn cpu() -> Cpu {
+    Cpu { flags: 0x202, orig_ax: u64::MAX, ip: 0x40_1000, sp: 0x7ffc_0000_0000, ..Cpu::default() }
+}
+
+/// One task, one open file, one page: the worked example of the format document.
+pub fn smallest() -> (ImageHead, Body) {
+    let live = Live {
+        comm: *b"example\0\0\0\0\0\0\0\0\0",
+        exit_signal: 17,
+        pdeath_signal: 0,
+        set_child_tid: 0,
+        clear_child_tid: 0,
+        altstack: (0, 0),
+        robust_list: 0,
+        restart_block: RestartBlock { function: 1, ..RestartBlock::default() },
+        cpu: cpu(),
+        fpu: None,
+        cred: 0,
+        files: 0,
+        mm: 0,
+        fs: 0,
+        sighand: 0,
+        signal: 0,
+        pending: Pending::default(),
+        blocked: 0,
+        rseq: None,
+    };
+    let page = Vma {
+        start: 0x10_0000,
+        end: 0x10_1000,
+        flags: 0x10_0073,
+        kind: VmaKind::Anon,
+        pgoff: 0x100,
+        file_size: 0,
+        pages: vec![PageRun { address: 0x10_0000, count: 1, offset: 0 }],
+    };
+    let objects = Objects {
+        files: vec![OpenFile {
+            kind: FileKind::Named { path: b"/etc/passwd".to_vec() },
+            mode: 0xd,
+            flags: 0x8000,
+            pos: 5,
+            cred: 0,
+        }],
+        file_tables: vec![FileTable {
+            descriptors: vec![Descriptor { fd: 0, file: 0, cloexec: false }],
+        }],
+        mms: vec![Mm { auxv: vec![6, 4096, 0, 0], vmas: vec![page], ..Mm::default() }],
+        fss: vec![Fs { umask: 0o22, cwd: b"/".to_vec(), root: b"/".to_vec() }],
+        sighands: vec![SigHand { actions: [SigAction::default(); 64] }],
+        signals: vec![Signal::default()],
+        creds: vec![Cred::default()],
+        ..Objects::default()
+    };
+    let body = Body { tasks: vec![TaskState::Live(Box::new(live))], objects };
+    (head(vec![leader(1)]), body)
+}
+
+/// Makes a body with everything in it that there is, in the order that a reader meets it.
+pub struct Maker {
+    random: Random,
+    out: Objects,
+    big: bool,
+}
+
+/// A tree of `count` tasks. `big`: with runs of more pages than a page array takes.
+pub fn tree(seed: u64, count: usize, big: bool) -> (ImageHead, Body) {
+    let mut maker = Maker { random: Random::new(seed), out: Objects::default(), big };
+    let (mut ids, mut tasks, mut groups) = (Vec::new(), Vec::new(), Vec::new());
+    for index in 0..count {
+        let tag = index as i32 + 1;
+        let group = match groups.len() {
+            n if n > 0 && maker.random.one_in(3) => {
+                Some(groups[maker.random.below(n as u64) as usize])
+            }
+            _ => None,
+        };
+        if group.is_none() && index > 0 && maker.random.one_in(4) {
+            ids.push(leader(tag));
+            tasks.push(TaskState::Zombie(maker.zombie()));
+            continue;
+        }
+        let live = maker.live(group.map(|(_, shared)| shared));
+        let tgid = group.map_or(tag, |(tgid, _)| tgid);
+        ids.push(TaskIds { tgid, ..leader(tag) });
+        if group.is_none() {
+            groups.push((tag, (live.mm, live.sighand, live.signal)));
+        }
+        tasks.push(TaskState::Live(Box::new(live)));
+    }
+    let mut head = head(ids);
+    head.extra.root_subreaper = maker.random.one_in(2);
+    if maker.random.one_in(2) {
+        head.extra.vdso = Some(Vdso { vdso_size: 8192, vvar_size: 16384, checksum: seed });
+    }
+    (head, Body { tasks, objects: maker.out })
+}
+
+impl Maker {
+    /// An object that is there, or none: then a new one is to be made.
+    fn old(&mut self, there: usize) -> Option<usize> {
+        let pick = self.random.below(there as u64 * 2 + 1) as usize;
+        (pick < there).then_some(pick)
+    }
+
+    fn comm(&mut self) -> [u8; 16] {
+        let mut comm = [0; 16];
+        comm[..8].copy_from_slice(&self.random.word().to_le_bytes());
+        comm
+    }
+
+    fn zombie(&mut self) -> Zombie {
+        let exit_code = match self.random.below(3) {
+            0 => self.random.below(256) as u32 * 256,
+            1 => 1 + self.random.below(64) as u32,
+            _ => 0x80 + 11,
+        };
+        Zombie {
+            comm: self.comm(),
+            exit_code,
+            exit_signal: self.random.below(66) as i32 - 1,
+            pdeath_signal: self.random.below(65) as i32,
+        }
+    }
+
+    fn live(&mut self, group: Option<(usize, usize, usize)>) -> Live {
+        let comm = self.comm();
+        let fpu = self.random.one_in(2).then(|| self.random.bytes(832));
+        let cred = self.cred();
+        let files = self.file_table();
+        let mm = group.map_or_else(|| self.mm(), |g| g.0);
+        let fs = self.fs();
+        let sighand = group.map_or_else(|| self.sighand(), |g| g.1);
+        let signal = group.map_or_else(|| self.signal(), |g| g.2);
+        let mut cpu = cpu();
+        (cpu.ax, cpu.fs_base) = (self.random.word(), self.random.below(1 << 46));
+        Live {
+            comm,
+            exit_signal: if group.is_some() { -1 } else { self.random.below(65) as i32 },
+            pdeath_signal: self.random.below(65) as i32,
+            set_child_tid: self.random.word(),
+            clear_child_tid: self.random.word(),
+            altstack: (self.random.word(), self.random.word() as u32),
+            robust_list: self.random.word(),
+            restart_block: RestartBlock {
+                function: [1, 2, 3, 6, 7][self.random.below(5) as usize],
+                args: [self.random.word(), 1, 2, 3],
+                left: self.random.word(),
+            },
+            cpu,
+            fpu,
+            cred,
+            files,
+            mm,
+            fs,
+            sighand,
+            signal,
+            pending: self.pending(),
+            blocked: self.random.word() & !(1 << 8 | 1 << 18),
+            rseq: self.random.one_in(2).then(|| Rseq {
+                address: self.random.word(),
+                length: 32,
+                signature: 0x5305_3053,
+            }),
+        }
+    }
+
+    fn pending(&mut self) -> Pending {
+        let queue = (0..self.random.below(3)).map(|_| {
+            let mut entry = [7; 88];
+            entry[..4].copy_from_slice(&(1 + self.random.below(64) as u32).to_le_bytes());
+            entry
+        });
+        Pending { queue: queue.collect(), set: self.random.word() }
+    }
+
+    fn cred(&mut self) -> usize {
+        if let Some(old) = self.old(self.out.creds.len()) {
+            return old;
+        }
+        let groups = (0..self.random.below(4) as u32).map(|i| i * 7 + 3).collect();
+        let uid = self.random.below(3) as u32;
+        self.out.creds.push(Cred {
+            uids: [uid, 1, 2, 3],
+            gids: [4, 5, 6, 7],
+            groups,
+            caps: [self.random.word(), self.random.word(), self.random.word(), 1 << 40],
+            securebits: 3,
+        });
+        self.out.creds.len() - 1
+    }
+
+    fn path(&mut self) -> Vec<u8> {
+        format!("/dir/{}", self.random.below(1 << 20)).into_bytes()
+    }
+
+    fn file(&mut self, named: bool) -> usize {
+        let old = self.old(self.out.files.len());
+        if let Some(old) =
+            old.filter(|&i| !named || matches!(self.out.files[i].kind, FileKind::Named { .. }))
+        {
+            return old;
+        }
+        let cred = self.cred();
+        let kind = if named || self.random.one_in(2) {
+            FileKind::Named { path: self.path() }
+        } else {
+            let pipe = self.old(self.out.pipes.len()).unwrap_or_else(|| {
+                let len = self.random.below(5000) as usize;
+                let data = self.random.bytes(len);
+                self.out.pipes.push(Pipe { data });
+                self.out.pipes.len() - 1
+            });
+            FileKind::Pipe { pipe }
+        };
+        self.out.files.push(OpenFile {
+            kind,
+            mode: self.random.below(32) as u32,
+            flags: 0x8000 | self.random.below(4) as u32,
+            pos: self.random.below(1 << 63),
+            cred,
+        });
+        self.out.files.len() - 1
+    }
+
+    fn file_table(&mut self) -> usize {
+        if let Some(old) = self.old(self.out.file_tables.len()) {
+            return old;
+        }
+        let mut descriptors = Vec::new();
+        let mut fd = self.random.below(3) as i32;
+        for _ in 0..self.random.below(5) {
+            let file = self.file(false);
+            descriptors.push(Descriptor { fd, file, cloexec: self.random.one_in(2) });
+            fd += 1 + self.random.below(9) as i32;
+        }
+        self.out.file_tables.push(FileTable { descriptors });
+        self.out.file_tables.len() - 1
+    }
+
+    fn fs(&mut self) -> usize {
+        if let Some(old) = self.old(self.out.fss.len()) {
+            return old;
+        }
+        let (cwd, root) = (self.path(), b"/".to_vec());
+        self.out.fss.push(Fs { umask: self.random.below(512) as u32, cwd, root });
+        self.out.fss.len() - 1
+    }
+
+    fn sighand(&mut self) -> usize {
+        if let Some(old) = self.old(self.out.sighands.len()) {
+            return old;
+        }
+        let mut actions = [SigAction::default(); 64];
+        for action in &mut actions {
+            *action = SigAction {
+                handler: self.random.word(),
+                flags: 0x0400_0000,
+                restorer: self.random.word(),
+                mask: self.random.word(),
+            };
+        }
+        self.out.sighands.push(SigHand { actions });
+        self.out.sighands.len() - 1
+    }
+
+    fn signal(&mut self) -> usize {
+        let mut signal = Signal::default();
+        for (index, limit) in signal.rlimits.iter_mut().enumerate() {
+            *limit = (index as u64, u64::MAX);
+        }
+        for timer in &mut signal.itimers {
+            *timer = (self.random.word(), self.random.word());
+        }
+        signal.pending = self.pending();
+        self.out.signals.push(signal);
+        self.out.signals.len() - 1
+    }
+
+    /// Runs of pages inside `from..to`; neighbours are never next to each other, as these would come
+    /// back as one.
+    fn runs(&mut self, from: u64, to: u64) -> Vec<PageRun> {
+        let mut runs = Vec::new();
+        let mut address = from;
+        loop {
+            address += self.random.below(3) * PAGE;
+            let most = if self.big { 9000 } else { 3 };
+            let count = 1 + self.random.below(most);
+            if address + count * PAGE > to {
+                return runs;
+            }
+            runs.push(PageRun { address, count, offset: 0 });
+            address += (count + 1) * PAGE;
+        }
+    }
+
+    fn mm(&mut self) -> usize {
+        if let Some(old) = self.old(self.out.mms.len()) {
+            return old;
+        }
+        let exe = self.random.one_in(2).then(|| self.file(true));
+        let mut start = 0x10_0000;
+        let mut vmas = Vec::new();
+        for _ in 0..self.random.below(7) {
+            start += self.random.below(2) * PAGE;
+            let most = if self.big { 20000 } else { 9 };
+            let end = start + (1 + self.random.below(most)) * PAGE;
+            vmas.push(self.vma(start, end));
+            start = end;
+        }
+        let mut fields = [0; 11];
+        for (index, field) in fields.iter_mut().enumerate() {
+            *field = (index as u64 + 1) * 0x1000;
+        }
+        self.out.mms.push(Mm {
+            exe,
+            def_flags: 0x2000 * self.random.below(2),
+            flags: self.random.word(),
+            fields,
+            auxv: vec![3, 0x40_0040, 6, 4096, 0, 0],
+            vmas,
+            vdso: self.random.word(),
+        });
+        self.out.mms.len() - 1
+    }
+
+    fn vma(&mut self, start: u64, end: u64) -> Vma {
+        let mut vma = Vma {
+            start,
+            end,
+            flags: 0x73,
+            kind: VmaKind::Vdso,
+            pgoff: self.random.below(1 << 30),
+            file_size: 0,
+            pages: Vec::new(),
+        };
+        match self.random.below(5) {
+            0 => {}
+            1 => {
+                vma.kind = VmaKind::Anon;
+                vma.pages = self.runs(start, end);
+            }
+            2 => {
+                vma.kind = VmaKind::File(self.file(true));
+                vma.file_size = self.random.below(1 << 40);
+                vma.pages = self.runs(start, end);
+            }
+            3 => {
+                vma.flags |= 0x88;
+                vma.kind = VmaKind::ShmAnon(self.old(self.out.shms.len()).unwrap_or_else(|| {
+                    let size = 1 + self.random.below(60_000);
+                    let pages = self.runs(0, size / PAGE * PAGE);
+                    self.out.shms.push(Shm { size, pages });
+                    self.out.shms.len() - 1
+                }));
+            }
+            _ => {
+                vma.flags |= 0x88;
+                vma.kind = VmaKind::ShmFile(self.file(true));
+                vma.file_size = self.random.below(1 << 40);
+            }
+        }
+        vma
+    }
+}
+
+/// Pages whose contents tell where they belong.
+pub struct Pattern;
+
+/// The word at `address` (a multiple of 8).
+pub fn pattern(from: PagesOf, address: u64) -> u64 {
+    let salt = match from {
+        PagesOf::Mm(index) => index as u64 * 2,
+        PagesOf::Shm(index) => index as u64 * 2 + 1,
+    };
+    (address ^ salt << 48).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}
+
+impl PageSource for Pattern {
+    fn read(&mut self, from: PagesOf, address: u64, buf: &mut [u8]) -> Result<(), Error> {
+        for (index, word) in buf.chunks_exact_mut(8).enumerate() {
+            word.copy_from_slice(&pattern(from, address + index as u64 * 8).to_le_bytes());
+        }
+        Ok(())
+    }
+}
+
+pub fn written(head: &ImageHead, body: &Body) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    write_image(&mut bytes, head, body, &mut Pattern).unwrap();
+    bytes
+}
+
+pub fn read(bytes: &[u8]) -> Result<(ImageHead, Body), ImageError> {
+    let mut reader = Reader::new(bytes);
+    let head = reader.head()?;
+    let body = reader.body(&head)?;
+    Ok((head, body))
+}
+
+/// Every run of pages in a body, and whose it is.
+pub fn runs(body: &mut Body) -> Vec<(PagesOf, &mut Vec<PageRun>)> {
+    let mms = body.objects.mms.iter_mut().enumerate().flat_map(|(index, mm)| {
+        mm.vmas.iter_mut().map(move |vma| (PagesOf::Mm(index), &mut vma.pages))
+    });
+    let shms = body.objects.shms.iter_mut().enumerate();
+    mms.chain(shms.map(|(index, shm)| (PagesOf::Shm(index), &mut shm.pages))).collect()
+}
+
+/// Checks that each page of `body` lies where it says, then forgets where, and joins runs that only
+/// the stream keeps apart.
+pub fn check_pages(body: &mut Body, image: &[u8]) {
+    for (of, runs) in runs(body) {
+        let mut joined: Vec<PageRun> = Vec::new();
+        for run in runs.iter() {
+            for page in 0..run.count {
+                let at = (run.offset + page * PAGE) as usize;
+                let address = run.address + page * PAGE;
+                for index in [0, 8, PAGE as usize - 8] {
+                    let word = image[at + index..at + index + 8].try_into().unwrap();
+                    assert_eq!(u64::from_le_bytes(word), pattern(of, address + index as u64));
+                }
+            }
+            match joined.last_mut() {
+                Some(last) if last.address + last.count * PAGE == run.address => {
+                    last.count += run.count;
+                }
+                _ => joined.push(PageRun { offset: 0, ..*run }),
+            }
+        }
+        *runs = joined;
+    }
+}
