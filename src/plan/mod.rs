@@ -6,9 +6,20 @@
 //! guess about the machine (its limits are in [`PlanOptions`]), recursion.
 #![forbid(unsafe_code)]
 
+mod choose;
+mod creators;
+mod family;
+mod ghosts;
+mod inherit;
+mod orphans;
+mod pids;
+pub mod simulate;
+
 use std::fmt;
 use std::ops::{BitOr, BitOrAssign};
 
+use self::ghosts::Forest;
+use self::pids::{Id, Ids};
 use crate::error::PlanError;
 use crate::image::{ImageHead, PidTable};
 
@@ -186,24 +197,6 @@ impl Plan {
     pub fn session_leader(&self, index: usize) -> Option<usize> {
         self.tasks.get(index).map(|t| t.session).filter(|&s| s != NONE).map(|s| s as usize)
     }
-
-    /// Ghosts and placeholders whose exit would take the parent of a task that is to stay
-    /// (`docs/tree.md`, "The orphan check"). A restart must refuse the plan unless there are none.
-    pub fn orphans(&self) -> Vec<usize> {
-        if self.reaped {
-            return Vec::new();
-        }
-        let extra = Flags::GHOST | Flags::DEAD;
-        let plain = |&child: &u32| {
-            let task = self.tasks.get(child as usize);
-            task.is_some_and(|t| !t.flags.any(Flags::THREAD | Flags::SIBLING))
-        };
-        let has_plain = |i: &usize| self.children(*i).iter().any(plain);
-        (self.image_tasks..self.tasks.len())
-            .filter(|&i| self.tasks.get(i).is_some_and(|t| t.flags.any(extra)))
-            .filter(has_plain)
-            .collect()
-    }
 }
 
 /// Makes the plan for the tree of an image and proves it.
@@ -212,6 +205,84 @@ impl Plan {
 /// EINVAL: ids that contradict each other, or a tree that no order of forks can make; EOVERFLOW: no
 /// pid is left for a placeholder. Orphans are no error here, see [`Plan::orphans`].
 pub fn build(head: &ImageHead, options: &PlanOptions) -> Result<Plan, PlanError> {
-    let _ = (head, options);
-    Err(PlanError::Count { what: "number of tasks", value: 0 })
+    let ids = pids::read(head, options.pidns)?;
+    let mut forest = Forest::new(&ids, &head.pids, options)?;
+    let mut plan = plan_for(&mut forest, &ids)?;
+    plan.pid_zero = ids.zero && !options.pidns;
+    plan.reaped = options.pidns || head.extra.root_subreaper;
+    Ok(plan)
+}
+
+/// The first plan that is right: the historic one, else one that leaves nobody orphaned, else any.
+fn plan_for(forest: &mut Forest, ids: &Ids) -> Result<Plan, PlanError> {
+    let proved = |forest: &Forest| {
+        let plan = finish(forest)?;
+        simulate::prove(ids, &plan, true).map(|()| plan)
+    };
+    if creators::assign(forest)?.is_ok()
+        && let Ok(plan) = proved(forest)
+    {
+        return Ok(plan);
+    }
+    forest.reset();
+    if inherit::assign(forest, false).is_ok()
+        && let Ok(plan) = proved(forest)
+    {
+        return Ok(plan);
+    }
+    forest.reset();
+    inherit::assign(forest, true)?;
+    proved(forest)
+}
+
+/// Turns the finished forest into a plan.
+fn finish(forest: &Forest) -> Result<Plan, PlanError> {
+    let n = forest.rows.len();
+    let mut plan = Plan {
+        tasks: Vec::with_capacity(n),
+        pid_zero: false,
+        reaped: false,
+        image_tasks: forest.image,
+        pids: forest.pids.clone(),
+        child_starts: Vec::with_capacity(n + 1),
+        child_list: Vec::with_capacity(n),
+    };
+    for (at, row) in forest.rows.iter().enumerate() {
+        let at = at as u32;
+        let above = if at == 0 { 0 } else { forest.depth(row.creator) };
+        let mut flags = row.flags;
+        match forest.depth(at).checked_sub(above) {
+            Some(0) => {}
+            Some(1) => flags |= Flags::NEW_PIDNS,
+            _ => {
+                return Err(
+                    forest.error(at, "is not in the pid namespace of its creator or one below")
+                );
+            }
+        }
+        plan.child_starts.push(plan.child_list.len() as u32);
+        for early in [true, false] {
+            let mut child = row.first;
+            while let Some(c) = forest.row(child) {
+                if c.flags.has(Flags::SESSION) == early {
+                    plan.child_list.push(child);
+                }
+                child = c.next;
+            }
+        }
+        plan.tasks.push(Task {
+            pid: forest.number(Id::of(row.pid)),
+            ppid: forest.number(row.ppid),
+            tgid: forest.number(Id::of(row.tgid)),
+            pgid: forest.number(row.pgid),
+            sid: forest.number(row.sid),
+            flags,
+            creator: (row.creator != NONE).then_some(row.creator as usize),
+            object: row.object,
+            group: forest.holder(row.pgid),
+            session: forest.holder(row.sid),
+        });
+    }
+    plan.child_starts.push(plan.child_list.len() as u32);
+    Ok(plan)
 }

@@ -1,0 +1,212 @@
+//! The proof: forks a plan on paper and compares what comes up with the image.
+//!
+//! Comes in: an image and a plan for it. Goes out: nothing, or the first task that comes up wrong. It
+//! knows what fork, clone with CLONE_PARENT, setsid and exit do, and nothing of how plans are made.
+//! Never: recursion; linear time.
+
+use super::pids::{self, Id, Ids};
+use super::{Flags, NONE, Plan};
+use crate::error::PlanError;
+use crate::image::ImageHead;
+
+/// Proves that `plan` makes the tree of `head`: each task exactly once, with the pid, parent, thread
+/// group and session of the image once ghosts and placeholders have gone. `pidns`: in a new pid
+/// namespace, where the root task or an init gets the children of those that went.
+///
+/// # Errors
+/// EINVAL, with the first task that is wrong.
+pub fn check(head: &ImageHead, plan: &Plan, pidns: bool) -> Result<(), PlanError> {
+    let ids = pids::read(head, pidns)?;
+    prove(&ids, plan, pidns || head.extra.root_subreaper)
+}
+
+/// The proof itself; `reaped`: children of a parent that is gone get the root task or their namespace's
+/// init as parent, otherwise one outside the tree.
+pub(super) fn prove(ids: &Ids, plan: &Plan, reaped: bool) -> Result<(), PlanError> {
+    let mut world = World::new(ids, plan)?;
+    world.fork_all()?;
+    world.exits();
+    world.compare(reaped)
+}
+
+/// What the simulation knows about each task, by its index in the plan.
+struct World<'a> {
+    ids: &'a Ids,
+    plan: &'a Plan,
+    /// Leader of the thread group; [`NONE`]: not created yet.
+    group: Vec<u32>,
+    /// Of a group leader: the group that is its parent; [`NONE`]: outside.
+    parent: Vec<u32>,
+    /// Of a group leader: the leader of its session; [`NONE`]: inherited from outside.
+    session: Vec<u32>,
+    /// Of a group leader: the init of its pid namespace.
+    init: Vec<u32>,
+    /// Of a group leader: whether a task of the group stays.
+    stays: Vec<bool>,
+}
+
+impl<'a> World<'a> {
+    fn new(ids: &'a Ids, plan: &'a Plan) -> Result<World<'a>, PlanError> {
+        let n = plan.tasks.len();
+        if plan.image_tasks() != ids.rows.len() || n < ids.rows.len() || n >= NONE as usize {
+            return Err(PlanError::Count { what: "number of tasks in the plan", value: n as i64 });
+        }
+        let all = || vec![NONE; n];
+        let (group, parent, session, init) = (all(), all(), all(), all());
+        Ok(World { ids, plan, group, parent, session, init, stays: vec![false; n] })
+    }
+
+    fn error(&self, index: usize, reason: impl Into<String>) -> PlanError {
+        let pid = self.plan.tasks.get(index).map_or(0, |t| t.pid);
+        PlanError::Task { index, pid, reason: reason.into() }
+    }
+
+    /// Who a task is in the tables of the image; a placeholder is nobody there.
+    fn identity(&self, index: u32) -> Option<Id> {
+        let object = self.plan.tasks.get(index as usize)?.object;
+        self.ids.same.get(object as usize).map(|&same| Id::of(same))
+    }
+
+    fn fork_all(&mut self) -> Result<(), PlanError> {
+        (self.group[0], self.init[0]) = (0, 0);
+        let mut running = vec![0u32];
+        let mut created = 1;
+        while let Some(at) = running.pop() {
+            let mut early = true;
+            for &child in self.plan.children(at as usize) {
+                self.fork(at, child)?;
+                let session = self.plan.tasks[child as usize].flags.has(Flags::SESSION);
+                if session && !early {
+                    return Err(self.error(child as usize, "would be forked after setsid"));
+                }
+                early = session;
+                created += 1;
+                running.push(child);
+            }
+            let leads = self.plan.session_leader(at as usize) == Some(at as usize);
+            if leads && self.group[at as usize] == at {
+                self.session[at as usize] = at;
+            }
+        }
+        match self.group.iter().position(|&g| g == NONE) {
+            Some(lost) => Err(self.error(lost, "is never created")),
+            None if created == self.plan.tasks.len() => Ok(()),
+            None => Err(self.error(0, "is created twice")),
+        }
+    }
+
+    /// `at` creates `child`.
+    fn fork(&mut self, at: u32, child: u32) -> Result<(), PlanError> {
+        let (a, c) = (at as usize, child as usize);
+        let Some(task) = self.plan.tasks.get(c).filter(|_| self.group[c] == NONE) else {
+            return Err(self.error(c, "is created twice"));
+        };
+        if task.creator != Some(a) {
+            return Err(self.error(c, "is forked by another task than its creator"));
+        }
+        let group = self.group[a] as usize;
+        let deeper = self.plan.numbers(c).len().wrapping_sub(self.plan.numbers(a).len());
+        let new_pidns = task.flags.has(Flags::NEW_PIDNS);
+        if deeper != usize::from(new_pidns) {
+            return Err(self.error(c, "has no pid in each namespace of its creator, or too many"));
+        }
+        if task.flags.has(Flags::THREAD) {
+            if group != a || new_pidns {
+                return Err(self.error(c, "is a thread, but not made by the leader of its group"));
+            }
+            self.group[c] = at;
+            return Ok(());
+        }
+        if group != a {
+            return Err(self.error(a, "is a thread and has children of its own"));
+        }
+        let mut parent = at;
+        if task.flags.has(Flags::SIBLING) {
+            parent = self.parent[a];
+            // An init cannot clone with CLONE_PARENT, and the root task's parent is outside.
+            if parent == NONE || self.init[a] == at {
+                return Err(self.error(a, "cannot make siblings"));
+            }
+        }
+        let last = self.plan.numbers(c).last();
+        if new_pidns && last != Some(&1) {
+            return Err(self.error(c, "is the first task of a pid namespace, but not pid 1 there"));
+        }
+        self.group[c] = child;
+        self.parent[c] = parent;
+        self.init[c] = if new_pidns { child } else { self.init[a] };
+        let leads = self.plan.session_leader(a) == Some(a);
+        let after_setsid = leads && !task.flags.has(Flags::SESSION);
+        self.session[c] = if after_setsid { at } else { self.session[a] };
+        Ok(())
+    }
+
+    /// Ghosts and placeholders go; a group goes with its last task.
+    fn exits(&mut self) {
+        for (task, &group) in self.plan.tasks.iter().zip(&self.group) {
+            if !task.flags.any(Flags::GHOST | Flags::DEAD) {
+                self.stays[group as usize] = true;
+            }
+        }
+    }
+
+    /// The parent of a group when all is done.
+    fn last_parent(&self, group: u32, reaped: bool) -> u32 {
+        match self.parent[group as usize] {
+            NONE => NONE,
+            parent if self.stays[parent as usize] => parent,
+            parent if reaped => self.init[parent as usize],
+            _ => NONE,
+        }
+    }
+
+    fn compare(&self, reaped: bool) -> Result<(), PlanError> {
+        let root_parent = self.ids.rows.first().map_or(Id::OUTSIDE, |r| r.ppid);
+        let of_root = |r: &pids::IdRow| Id::of(r.pid) == root_parent;
+        let root_outside = !self.ids.rows.iter().any(of_root);
+        let mut taken = vec![false; self.ids.same.len()];
+        for (i, task) in self.plan.tasks.iter().enumerate() {
+            if let Some(identity) = self.identity(i as u32).and_then(Id::object)
+                && let Some(taken) = taken.get_mut(identity)
+                && std::mem::replace(taken, true)
+            {
+                return Err(self.error(i, "has the pid of another task"));
+            }
+            let Some(want) = self.ids.rows.get(i) else { continue };
+            if task.object != want.object || task.flags.any(Flags::GHOST | Flags::DEAD) {
+                return Err(self.error(i, "has another pid in the plan"));
+            }
+            let group = self.group[i];
+            if self.identity(group) != Some(Id::of(want.tgid)) {
+                return Err(self.error(i, "would come up in another thread group"));
+            }
+            let parent = self.last_parent(group, reaped);
+            // The parent of a group whose leader has ended is a matter of taste: no kernel writes such
+            // an image, and the historic planner takes the session's leader.
+            let right = match self.identity(parent) {
+                _ if group as usize >= self.ids.rows.len() => true,
+                Some(parent) => parent == want.ppid,
+                None => group == 0 && want.ppid == root_parent && root_outside,
+            };
+            if !right {
+                return Err(self.error(i, self.wrong("parent", parent)));
+            }
+            let session = self.session[group as usize];
+            let right = match self.identity(session) {
+                Some(session) => session == want.sid,
+                None => session == NONE && want.sid.object().is_none(),
+            };
+            if !right {
+                return Err(self.error(i, self.wrong("session", session)));
+            }
+        }
+        Ok(())
+    }
+
+    fn wrong(&self, what: &str, found: u32) -> String {
+        match self.plan.tasks.get(found as usize) {
+            Some(task) => format!("would come up with the {what} {}", task.pid),
+            None => format!("would come up with a {what} from outside"),
+        }
+    }
+}
