@@ -4,6 +4,38 @@ pub enum RestartError {
     /// A combination of arguments that makes no sense.
     #[error("{0}")]
     Arguments(&'static str),
+    /// Something was asked for that this engine cannot do.
+    #[error("{0} is not supported on this kernel")]
+    Unsupported(&'static str),
+    /// The image needs something that this machine does not have.
+    #[error("{0}")]
+    Machine(String),
+    /// The tasks ran with credentials that the caller does not have.
+    #[error("{0}")]
+    Credentials(String),
+    /// No address range is free both here and in all tasks.
+    #[error("no address range is free in the caller and in all tasks of the image")]
+    NoHole,
+    /// A task ended while the restart was under way: somebody killed it.
+    #[error("{what} (pid {pid}) ended during the restart")]
+    Ended {
+        /// Which task.
+        what: &'static str,
+        /// Its pid, as the caller sees it.
+        pid: i32,
+    },
+    /// A task could not be handed over to its program.
+    #[error("task {index} (pid {pid}): {what}: {source}")]
+    Finish {
+        /// Index in the task table of the plan.
+        index: usize,
+        /// Pid of the task in the image.
+        pid: i32,
+        /// What was tried.
+        what: &'static str,
+        /// Why it failed.
+        source: std::io::Error,
+    },
     /// A system call of a task failed.
     #[error("task {index} (pid {pid}): {what}: {source}")]
     Task {
@@ -23,7 +55,14 @@ impl RestartError {
     pub fn errno(&self) -> i32 {
         match self {
             RestartError::Arguments(_) => libc::EINVAL,
-            RestartError::Task { source, .. } => source.raw_os_error().unwrap_or(libc::EIO),
+            RestartError::Unsupported(_) => libc::ENOSYS,
+            RestartError::Machine(_) => libc::EINVAL,
+            RestartError::Credentials(_) => libc::EPERM,
+            RestartError::NoHole => libc::ENOMEM,
+            RestartError::Ended { .. } => libc::ESRCH,
+            RestartError::Finish { source, .. } | RestartError::Task { source, .. } => {
+                source.raw_os_error().unwrap_or(libc::EIO)
+            }
         }
     }
 }

@@ -1,14 +1,40 @@
 //! Restart of the task tree of an image.
 #![forbid(unsafe_code)]
 
+/// What is decided before a task is forked.
+mod check;
+
+/// What the compiler of programs has to know.
+mod facts;
+
+/// The last munmap, registers, letting go.
+mod finish;
+
+/// SIGINT, and waiting for the root task.
+mod interrupt;
+
+/// The first fork, and the owner of all tasks.
+mod launch;
+
+/// An image on a descriptor.
 pub mod source;
+
+/// Waiting for the tasks, stage by stage.
+mod watch;
 
 use std::ffi::CStr;
 use std::os::fd::BorrowedFd;
 use std::sync::atomic::AtomicI32;
 
-use crate::error::Error;
+use crate::error::{Error, RestartError, SysError};
+use crate::program;
+use crate::program::insn::Stage;
 use crate::report::Report;
+use crate::sys::events::Events;
+use facts::Handed;
+use finish::Traced;
+use launch::Tree;
+use watch::Watch;
 
 /// Which pids the tasks get, and where.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -96,6 +122,67 @@ pub struct Restarted {
 /// # Errors
 /// The first cause; see [`Error::errno`].
 pub fn restart(options: &Options<'_>) -> Result<Restarted, Error> {
-    let _ = options;
-    Err(crate::error::RestartError::Arguments("not yet").into())
+    check::options(options)?;
+    check::thaw(options)?;
+    let mut reader = source::open(options.image)?;
+    let head = reader.head()?;
+    let plan = check::plan(&head, options)?;
+    let body: crate::image::Body = {
+        let _ = &mut reader;
+        Default::default()
+    };
+    check::machine(&head, &body)?;
+
+    let mut events = Events::new()?;
+    let compiled = {
+        let (image, base) = reader
+            .source_mut()
+            .pages_file()
+            .map_err(|e| SysError::new("copy the image to memory", e))?;
+        let sender = events.sender().ok_or(RestartError::Arguments("no event channel"))?;
+        let facts = facts::gather(options, &plan, &body, &Handed { image, base, events: sender })?;
+        program::compile(&head, &plan, &body, &facts)
+    };
+    let mut interrupts = interrupt::Forward::new(options, &plan);
+    let mut tree = launch::launch(&compiled, &plan)?;
+    events.close_sender();
+    let watch = Watch { plan: &plan, body: &body, compiled: &compiled, events: &events };
+    let tasks = build(&watch, &mut tree, options)?;
+    let pid = finish::finish(&watch, tree, tasks)?;
+    options.report.verbose(format!("restarted {} tasks, the first is {pid}", plan.image_tasks()));
+    let status = if options.wait { Some(interrupts.wait(pid)?) } else { None };
+    if let Some(status) = status.filter(|_| options.show_status) {
+        options.report.verbose(ended(status));
+    }
+    Ok(Restarted { pid, status })
+}
+
+/// Takes the tasks through all stages up to the last barrier, traced.
+fn build<'a>(
+    watch: &Watch<'a>,
+    tree: &mut Tree,
+    options: &Options<'_>,
+) -> Result<Vec<Traced<'a>>, Error> {
+    watch.all_exist(tree)?;
+    check::notes(tree, options);
+    tree.region.release(Stage::Fork);
+    watch.all_arrive(tree, Stage::Groups)?;
+    tree.region.release(Stage::Groups);
+    if watch.compiled.ghosts {
+        watch.all_arrive(tree, Stage::Ghosts)?;
+        tree.region.release(Stage::Ghosts);
+    }
+    watch.all_arrive(tree, Stage::Restore)?;
+    let tasks = finish::seize(watch, tree)?;
+    tree.region.release(Stage::Restore);
+    watch.all_ready(tree)?;
+    Ok(tasks)
+}
+
+/// How a task ended, in words; `status` is in the format of wait(2).
+fn ended(status: i32) -> String {
+    match status & 0x7f {
+        0 => format!("the root task exited with status {}", status >> 8 & 0xff),
+        signal => format!("the root task was killed by signal {signal}"),
+    }
 }

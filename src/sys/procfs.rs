@@ -177,6 +177,18 @@ fn four(value: &str) -> Option<[u32; 4]> {
     list(value)?.try_into().ok()
 }
 
+/// Pids of the calling process's namespace are below this number (proc(5), pid_max).
+///
+/// # Errors
+/// Those of reading /proc.
+pub fn pid_max() -> Result<i32, crate::error::SysError> {
+    let path = "/proc/sys/kernel/pid_max";
+    let bad = || std::io::Error::from(std::io::ErrorKind::InvalidData);
+    read(path)
+        .and_then(|data| numbers(&data).and_then(|n| n.first().copied()).ok_or_else(bad))
+        .map_err(|e| crate::error::SysError::new(path, e))
+}
+
 /// One mapping of /proc/PID/smaps.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Mapping {

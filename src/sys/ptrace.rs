@@ -98,6 +98,8 @@ pub struct Options(u32);
 impl Options {
     /// Nothing.
     pub const NONE: Options = Options(0);
+    /// The task is killed when its tracer ends. For tasks that are being made, never for others.
+    pub const KILL_WITH_TRACER: Options = Options(libc::PTRACE_O_EXITKILL as u32);
     /// fork, vfork and clone; the new task is traced in the same way.
     pub const FORKS: Options = Options(
         (libc::PTRACE_O_TRACEFORK | libc::PTRACE_O_TRACEVFORK | libc::PTRACE_O_TRACECLONE) as u32,

@@ -1,0 +1,230 @@
+//! Address spaces: giving up the caller's, building the image's.
+
+use std::collections::{BTreeSet, HashMap};
+
+use super::{Compiler, Program, attempt, call, exact};
+use crate::image::{Live, Mm, PAGE, PageRun, Vma, VmaKind};
+
+/// The kernel's VM_* bits that matter here (include/linux/mm.h; format document 2.10).
+pub mod vm {
+    /// Readable.
+    pub const READ: u64 = 1;
+    /// Writable.
+    pub const WRITE: u64 = 2;
+    /// Executable.
+    pub const EXEC: u64 = 4;
+    /// Shared.
+    pub const SHARED: u64 = 8;
+    /// May be made writable.
+    pub const MAYWRITE: u64 = 0x20;
+    /// Grows down, like a stack.
+    pub const GROWSDOWN: u64 = 0x100;
+    /// Locked in memory.
+    pub const LOCKED: u64 = 0x2000;
+    /// Not copied by fork.
+    pub const DONTCOPY: u64 = 0x20000;
+    /// No swap space is reserved.
+    pub const NORESERVE: u64 = 0x20_0000;
+    /// Wiped in the child of a fork.
+    pub const WIPEONFORK: u64 = 0x200_0000;
+    /// Not in core dumps.
+    pub const DONTDUMP: u64 = 0x400_0000;
+    /// Huge pages wanted.
+    pub const HUGEPAGE: u64 = 0x2000_0000;
+    /// Huge pages not wanted.
+    pub const NOHUGEPAGE: u64 = 0x4000_0000;
+    /// Same-page merging wanted.
+    pub const MERGEABLE: u64 = 0x8000_0000;
+}
+
+/// One read is at most this long: the kernel cuts longer ones (MAX_RW_COUNT is a little under 2 GiB).
+const READ_MAX: u64 = 1 << 30;
+
+/// madvise(2) for each flag that it sets.
+const ADVICE: [(u64, i32); 6] = [
+    (vm::DONTCOPY, libc::MADV_DONTFORK),
+    (vm::WIPEONFORK, libc::MADV_WIPEONFORK),
+    (vm::DONTDUMP, libc::MADV_DONTDUMP),
+    (vm::HUGEPAGE, libc::MADV_HUGEPAGE),
+    (vm::NOHUGEPAGE, libc::MADV_NOHUGEPAGE),
+    (vm::MERGEABLE, libc::MADV_MERGEABLE),
+];
+
+/// Files that an address space needs.
+pub(super) fn files_of(mm: &Mm) -> BTreeSet<usize> {
+    let mapped = mm.vmas.iter().filter_map(|vma| match vma.kind {
+        VmaKind::File(file) | VmaKind::ShmFile(file) => Some(file),
+        _ => None,
+    });
+    mapped.chain(mm.exe).collect()
+}
+
+/// Extent of the kernel's own pages (data in front, code behind) in an address space.
+pub fn vdso_extent(mm: &Mm) -> Option<(u64, u64)> {
+    let mut own = mm.vmas.iter().filter(|vma| vma.kind == VmaKind::Vdso);
+    let first = own.next()?;
+    let last = own.next_back().unwrap_or(first);
+    Some((first.start, last.end))
+}
+
+impl Compiler<'_> {
+    /// Gives up all memory but the shared region and the vdso.
+    pub(super) fn leave_memory(&mut self, p: &mut Program) {
+        if let Some((address, lengths)) = &self.facts.rseq {
+            // The kernel writes there at every preemption: it must not, once the memory is gone.
+            for &length in lengths {
+                const UNREGISTER: u64 = 1;
+                const GLIBC_SIGNATURE: u64 = 0x5305_3053;
+                let args = [*address, u64::from(length), UNREGISTER, GLIBC_SIGNATURE];
+                p.push(attempt(libc::SYS_rseq, &args));
+            }
+        }
+        let vdso = &self.facts.vdso;
+        let mut keep = vec![self.facts.region];
+        if let (Some(first), Some(last)) = (vdso.first(), vdso.last()) {
+            keep.push((first.0, last.1));
+        }
+        keep.sort_unstable();
+        let mut from = 0;
+        for (start, end) in keep {
+            if start > from {
+                p.push(call(libc::SYS_munmap, &[from, start - from]));
+            }
+            from = end;
+        }
+        if self.facts.address_end > from {
+            p.push(call(libc::SYS_munmap, &[from, self.facts.address_end - from]));
+        }
+    }
+
+    /// Builds the address space of a process.
+    pub(super) fn memory(&mut self, p: &mut Program, live: &Live) {
+        let Some(mm) = self.body.objects.mms.get(live.mm) else { return };
+        let mut model = self.slots.base_model();
+        let mut fds: HashMap<usize, i32> = HashMap::new();
+        let mut local = Vec::new();
+        for file in files_of(mm) {
+            let Some(open) = self.body.objects.files.get(file) else { continue };
+            let fd = self.slots.file(file).unwrap_or_else(|| {
+                let fd = self.open_named(p, &mut model, open, true);
+                local.push(fd);
+                fd
+            });
+            fds.insert(file, fd);
+        }
+        self.move_vdso(p, mm);
+        for vma in &mm.vmas {
+            self.map(p, vma, &fds);
+        }
+        self.describe_mm(p, mm, &fds);
+        for fd in local {
+            self.close(p, &mut model, fd);
+        }
+    }
+
+    /// Moves the kernel's own pages to where the program knows them.
+    fn move_vdso(&mut self, p: &mut Program, mm: &Mm) {
+        let (Some((to, to_end)), Some(&(from, _))) = (vdso_extent(mm), self.facts.vdso.first())
+        else {
+            return;
+        };
+        if to == from {
+            return;
+        }
+        let len = to_end - to;
+        // Where the two places overlap, go by way of a third.
+        let via = if to.abs_diff(from) < len { vec![self.facts.scratch, to] } else { vec![to] };
+        let mut at = from;
+        for place in via {
+            for &(start, end) in &self.facts.vdso {
+                let (old, new) = (start - from + at, start - from + place);
+                let flags = (libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED) as u64;
+                p.push(exact(libc::SYS_mremap, &[old, end - start, end - start, flags, new], new));
+            }
+            at = place;
+        }
+    }
+
+    /// Maps one area and fills it.
+    fn map(&mut self, p: &mut Program, vma: &Vma, fds: &HashMap<usize, i32>) {
+        let (len, shared) = (vma.end - vma.start, vma.flags & vm::SHARED != 0);
+        let mut flags = libc::MAP_FIXED | if shared { libc::MAP_SHARED } else { libc::MAP_PRIVATE };
+        let (fd, offset) = match vma.kind {
+            VmaKind::Vdso => return,
+            VmaKind::Anon => {
+                flags |= libc::MAP_ANONYMOUS;
+                (-1, 0)
+            }
+            VmaKind::File(file) | VmaKind::ShmFile(file) => {
+                (fds.get(&file).copied().unwrap_or(-1), vma.pgoff * PAGE)
+            }
+            VmaKind::ShmAnon(shm) => (self.slots.shm(shm).unwrap_or(-1), vma.pgoff * PAGE),
+        };
+        if vma.flags & vm::NORESERVE != 0 {
+            flags |= libc::MAP_NORESERVE;
+        }
+        if vma.flags & vm::GROWSDOWN != 0 {
+            flags |= libc::MAP_GROWSDOWN;
+        }
+        let wanted = vma.flags & (vm::READ | vm::WRITE | vm::EXEC);
+        let first = if vma.pages.is_empty() { wanted } else { wanted | vm::WRITE };
+        // VM_READ, _WRITE and _EXEC are the same bits as PROT_READ, _WRITE and _EXEC.
+        let args = [vma.start, len, first, flags as u64, fd as i64 as u64, offset];
+        p.push(exact(libc::SYS_mmap, &args, vma.start));
+        for run in &vma.pages {
+            self.read_pages(p, run);
+        }
+        if first != wanted {
+            p.push(call(libc::SYS_mprotect, &[vma.start, len, wanted]));
+        }
+        for (flag, advice) in ADVICE {
+            if vma.flags & flag != 0 {
+                p.push(call(libc::SYS_madvise, &[vma.start, len, advice as u64]));
+            }
+        }
+        if vma.flags & vm::LOCKED != 0 {
+            p.push(call(libc::SYS_mlock, &[vma.start, len]));
+        }
+    }
+
+    fn read_pages(&mut self, p: &mut Program, run: &PageRun) {
+        let (mut done, total) = (0, run.count * PAGE);
+        while done < total {
+            let len = (total - done).min(READ_MAX);
+            let from = self.facts.image.1 + run.offset + done;
+            let args = [self.slots.image() as u64, run.address + done, len, from];
+            p.push(exact(libc::SYS_pread64, &args, len));
+            done += len;
+        }
+    }
+
+    /// Tells the kernel what is what: code, data, heap, stack, arguments, auxiliary vector, executable.
+    fn describe_mm(&mut self, p: &mut Program, mm: &Mm, fds: &HashMap<usize, i32>) {
+        let used = mm.auxv.chunks_exact(2).take_while(|pair| pair.first() != Some(&0)).count() * 2;
+        let mut auxv = mm.auxv.get(..used).unwrap_or(&[]).to_vec();
+        auxv.extend([0, 0]);
+        let auxv_size = (auxv.len() * 8) as u64;
+        let exe = match mm.exe.and_then(|exe| fds.get(&exe)) {
+            Some(&fd) if self.facts.privileged => fd,
+            _ => -1,
+        };
+        // struct prctl_mm_map: eleven addresses, the vector, its size and the descriptor as u32.
+        let mut map = mm.fields.to_vec();
+        map.push(self.data.words(&auxv));
+        map.push(auxv_size | u64::from(exe as u32) << 32);
+        let at = self.data.words(&map);
+        let args =
+            [libc::PR_SET_MM as u64, libc::PR_SET_MM_MAP as u64, at, (map.len() * 8) as u64, 0];
+        p.push(call(libc::SYS_prctl, &args));
+    }
+
+    /// Whether the word at `address` can be written by the program that has this address space.
+    pub(super) fn is_writable(&self, live: &Live, address: u64, len: u64) -> bool {
+        let Some(mm) = self.body.objects.mms.get(live.mm) else { return false };
+        let Some(end) = address.checked_add(len) else { return false };
+        let index = mm.vmas.partition_point(|vma| vma.end <= address);
+        mm.vmas
+            .get(index)
+            .is_some_and(|vma| vma.start <= address && end <= vma.end && vma.flags & vm::WRITE != 0)
+    }
+}

@@ -1,0 +1,106 @@
+//! The task that is pid 1 of a new namespace without being of the image; mounts.
+
+use super::insn::{EPILOGUE, Insn, Layout, Op, Stage};
+use super::{Compiler, Program, attempt, await_release, call, wait_for};
+
+impl Compiler<'_> {
+    /// Root directory, /proc and devpts, in the first task of the tree.
+    pub(super) fn mounts(&mut self, p: &mut Program) {
+        let facts = self.facts;
+        if facts.pidns || facts.mntns {
+            let (slash, none) = (self.data.text(b"/"), self.data.text(b"none"));
+            // What is mounted here from now on must not appear outside.
+            let flags = libc::MS_REC | libc::MS_SLAVE;
+            p.push(call(libc::SYS_mount, &[none, slash, 0, flags, 0]));
+        }
+        if let Some(root) = &facts.root {
+            let root = self.data.text(root);
+            p.push(call(libc::SYS_chroot, &[root]));
+        }
+        if facts.pidns {
+            let (proc, place) = (self.data.text(b"proc"), self.data.text(b"/proc"));
+            self.unmount(p, place, facts.strict_proc, 0);
+            let flags = libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
+            p.push(call(libc::SYS_mount, &[proc, place, proc, flags, 0]));
+        }
+        if let Some(strict) = facts.devpts {
+            let (devpts, place) = (self.data.text(b"devpts"), self.data.text(b"/dev/pts"));
+            self.unmount(p, place, strict, 1);
+            let options = self.data.text(b"ptmxmode=666,newinstance");
+            p.push(call(libc::SYS_mount, &[devpts, place, devpts, 0, options]));
+        }
+    }
+
+    /// Lazily unmounts what is at `place`. Where failing is tolerated, the result is kept for the
+    /// coordinator as note `note`.
+    fn unmount(&mut self, p: &mut Program, place: u64, strict: bool, note: u64) {
+        let args = [place, libc::MNT_DETACH as u64];
+        if strict {
+            p.push(call(libc::SYS_umount2, &args));
+        } else {
+            let dest = self.facts.layout.note(note);
+            p.push(Insn { dest, ..attempt(libc::SYS_umount2, &args) });
+        }
+    }
+
+    /// The program of the coordinator task: it forks the root task and then goes to the epilogue.
+    pub(super) fn coordinator(&mut self, index: usize) -> Program {
+        let layout = self.facts.layout;
+        let mut p = Program::new();
+        self.leave_caller(&mut p);
+        self.mounts(&mut p);
+        p.push(Insn { dest: layout.pid(index), ..call(libc::SYS_getpid, &[]) });
+        self.fork(&mut p, 0);
+        await_release(&mut p, &layout, Stage::Restore);
+        p.push(call(libc::SYS_close_range, &[0, u64::from(u32::MAX), 0]));
+        p.push(Insn { target: EPILOGUE, ..Insn::new(Op::Goto) });
+        p
+    }
+
+    /// What the coordinator task does once the tree runs: reap until nobody is left, then end as the
+    /// root task has ended (with 128 and the number where that was a signal: an init cannot kill itself).
+    pub(super) fn epilogue(&mut self) -> Program {
+        /// siginfo_t of SIGCHLD: offsets of si_code, si_pid, si_status.
+        const CODE: u64 = 8;
+        const PID: u64 = 12;
+        const STATUS: u64 = 24;
+        let layout = self.facts.layout;
+        let (root, other, result) = (layout.ended(0), layout.ended(1), layout.ended(2));
+        let pid = self.plan.tasks.first().map_or(0, |t| t.pid) as u64;
+        let rest = layout.base + Layout::BLOCKS;
+        let reap = |info: u64| {
+            let options = (libc::WEXITED | libc::__WALL) as u64;
+            let args = [libc::P_ALL as u64, 0, info, options, 0];
+            Insn { dest: result, ..attempt(libc::SYS_waitid, &args) }
+        };
+        let unless = |address: u64, expect: u64, target: u64| Insn {
+            arg: [address, 0, 0, 0, 0, 0],
+            expect,
+            target,
+            ..Insn::new(Op::Unless)
+        };
+        let goto = |target: u64| Insn { target, ..Insn::new(Op::Goto) };
+        let signal = Insn { arg: [root + STATUS, 128, 0, 0, 0, 0], ..Insn::new(Op::Or) };
+        let argument = std::mem::offset_of!(Insn, arg) as u64;
+        let code = Insn { arg: [argument, root + STATUS, 0, 0, 0, 0], ..Insn::new(Op::Copy) };
+        vec![
+            wait_for(layout.go(), Stage::Ready as u64),
+            call(libc::SYS_munmap, &[rest, self.facts.region.1 - rest]),
+            call(libc::SYS_prctl, &[libc::PR_SET_PDEATHSIG as u64, 0]),
+            // 3: until the root task has ended (waitid fails with ECHILD when nobody is left)
+            reap(root),
+            unless(result, 0, 12),
+            unless(root + PID, pid, 3),
+            unless(root + CODE, libc::CLD_EXITED as u64, 8),
+            goto(9),
+            signal,
+            // 9: until nobody is left
+            reap(other),
+            unless(result, 0, 12),
+            goto(9),
+            // 12: end
+            code,
+            call(libc::SYS_exit_group, &[0]),
+        ]
+    }
+}

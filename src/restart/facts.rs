@@ -1,0 +1,124 @@
+//! What the compiler of programs has to know about this machine and this process.
+#![forbid(unsafe_code)]
+
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use super::{Conditions, Mode, Options};
+use crate::error::{Error, RestartError, SysError};
+use crate::image::Body;
+use crate::plan::Plan;
+use crate::program::{Facts, insn::Layout, task_count};
+use crate::sys::{process, procfs, signal, vdso};
+use crate::vm;
+
+/// Address behind the last that a 64-bit task can have (4-level page tables).
+const ADDRESS_END: u64 = 0x7fff_ffff_f000;
+
+/// A hole must have at least this size to take the shared memory and what moves about it.
+const HOLE_MIN: u64 = 1 << 34;
+
+/// Descriptors that tasks inherit for the time of the restart.
+pub struct Handed<'a> {
+    /// The image.
+    pub image: BorrowedFd<'a>,
+    /// Where the image starts in it.
+    pub base: u64,
+    /// The tasks' end of the event channel.
+    pub events: BorrowedFd<'a>,
+}
+
+/// Gathers the facts for one restart.
+pub fn gather(
+    options: &Options<'_>,
+    plan: &Plan,
+    body: &Body,
+    handed: &Handed<'_>,
+) -> Result<Facts, Error> {
+    let maps = own_maps()?;
+    let vdso = vdso::own()?.mappings;
+    let hole = find_hole(&maps, body).ok_or(RestartError::NoHole)?;
+    // A quarter of the hole stays free in front, where the vdso may pass, and behind, for stacks.
+    let quarter = (hole.1 - hole.0) / 4 & !0x1f_ffff;
+    let region = (hole.0 + quarter, hole.1 - quarter);
+    let pidns = options.mode == Mode::PidNs;
+    let stack = (process::signal_frame_size() + 1024).next_multiple_of(4096);
+    let layout = Layout { base: region.0, tasks: task_count(plan, pidns) as u64, stack };
+    let (orphan, fault) = vm::handler_offsets();
+    let debug = options.report.err.filter(|_| options.report.debug).map(|fd| fd.as_raw_fd());
+    let status = own_status()?;
+    Ok(Facts {
+        layout,
+        keep_pids: options.mode != Mode::NewPids,
+        pidns,
+        image: (handed.image.as_raw_fd(), handed.base),
+        events: handed.events.as_raw_fd(),
+        debug,
+        staging: staging(body, [Some(handed.image), Some(handed.events), options.report.err]),
+        caller: process::own_pid(),
+        vdso,
+        region,
+        scratch: hole.0,
+        privileged: may_set_exe(&status),
+        address_end: ADDRESS_END,
+        rseq: process::own_rseq(),
+        ignored: signal::ignored(),
+        rlimits: std::array::from_fn(|resource| process::rlimit(resource as u32)),
+        handlers: (region.0 + orphan, region.0 + fault),
+        root: options.root.map(|root| root.to_bytes().to_vec()),
+        mntns: options.mntns || options.mnt_pty,
+        devpts: options.mnt_pty.then(|| options.fail.has(Conditions::MNTPTY)),
+        strict_proc: options.fail.has(Conditions::MNTPROC),
+        freezer: options.freezer.map(|dir| [dir.to_bytes(), b"/tasks"].concat()),
+    })
+}
+
+fn own_maps() -> Result<Vec<procfs::Mapping>, Error> {
+    let path = "/proc/self/maps";
+    let data = procfs::read(path).map_err(|e| SysError::new(path, e))?;
+    let bad = || SysError::new(path, std::io::ErrorKind::InvalidData.into());
+    Ok(procfs::smaps(&data).ok_or_else(bad)?)
+}
+
+fn own_status() -> Result<procfs::Status, Error> {
+    let path = "/proc/thread-self/status";
+    let data = procfs::read(path).map_err(|e| SysError::new(path, e))?;
+    let bad = || SysError::new(path, std::io::ErrorKind::InvalidData.into());
+    Ok(procfs::status(&data).ok_or_else(bad)?)
+}
+
+/// prctl(2), PR_SET_MM_EXE_FILE: CAP_SYS_ADMIN or CAP_CHECKPOINT_RESTORE.
+fn may_set_exe(status: &procfs::Status) -> bool {
+    const SYS_ADMIN: u64 = 1 << 21;
+    const CHECKPOINT_RESTORE: u64 = 1 << 40;
+    const EFFECTIVE: usize = 2;
+    status.caps.get(EFFECTIVE).is_some_and(|caps| caps & (SYS_ADMIN | CHECKPOINT_RESTORE) != 0)
+}
+
+/// The largest range of addresses that is free here and in all tasks.
+fn find_hole(maps: &[procfs::Mapping], body: &Body) -> Option<(u64, u64)> {
+    let tasks = body.objects.mms.iter().flat_map(|mm| &mm.vmas);
+    let mut taken: Vec<(u64, u64)> = maps
+        .iter()
+        .map(|m| (m.start, m.end))
+        .chain(tasks.map(|vma| (vma.start, vma.end)))
+        .filter(|&(start, _)| start < ADDRESS_END)
+        .collect();
+    taken.push((ADDRESS_END, ADDRESS_END));
+    taken.sort_unstable();
+    let mut best = (0, 0);
+    let mut free = 1 << 20;
+    for (start, end) in taken {
+        if start > free && start - free > best.1 - best.0 {
+            best = (free, start);
+        }
+        free = free.max(end);
+    }
+    (best.1 - best.0 >= HOLE_MIN).then_some(best)
+}
+
+/// The first descriptor number above those of the image and those that are handed to the tasks.
+fn staging(body: &Body, handed: [Option<BorrowedFd<'_>>; 3]) -> i32 {
+    let used = body.objects.file_tables.iter().flat_map(|t| &t.descriptors).map(|d| d.fd);
+    let handed = handed.into_iter().flatten().map(|fd| fd.as_raw_fd());
+    used.chain(handed).max().unwrap_or(-1) + 1
+}

@@ -1,0 +1,235 @@
+//! The end of a restart: the vm is taken away, and the tasks go on where they were.
+#![forbid(unsafe_code)]
+
+use std::time::{Duration, Instant};
+
+use super::launch::Tree;
+use super::watch::Watch;
+use crate::error::{Error, RestartError};
+use crate::image::{Cpu, Live, TaskState};
+use crate::plan::Flags;
+use crate::sys::ptrace::{Options, Registers, Stop, Tracee};
+use crate::sys::vdso;
+
+/// How long a task may take to do one thing that the kernel does at once.
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// Selectors of a 64-bit task.
+const USER_CS: u64 = 0x33;
+const USER_SS: u64 = 0x2b;
+
+/// Results that the kernel never shows to a program: the call is to be made again
+/// (include/linux/errno.h).
+const ERESTARTSYS: i64 = -512;
+const ERESTARTNOINTR: i64 = -513;
+const ERESTARTNOHAND: i64 = -514;
+const ERESTART_RESTARTBLOCK: i64 = -516;
+
+/// CKPT_RESTART_BLOCK_HRTIMER_NANOSLEEP.
+const NANOSLEEP: u64 = 2;
+
+/// A live task, traced.
+pub struct Traced<'a> {
+    index: usize,
+    live: &'a Live,
+    leads: bool,
+    tracee: Tracee,
+}
+
+/// Traces all tasks that go on. From now on they die with this thread.
+///
+/// # Errors
+/// That a task has ended.
+pub fn seize<'a>(watch: &Watch<'a>, tree: &Tree) -> Result<Vec<Traced<'a>>, Error> {
+    let mut tasks = Vec::with_capacity(tree.pids.len());
+    for (index, state) in watch.body.tasks.iter().enumerate() {
+        let TaskState::Live(live) = state else { continue };
+        let tid = tree.pids.get(index).copied().unwrap_or(0);
+        let tracee = Tracee::seize(tid, Options::KILL_WITH_TRACER)
+            .map_err(|e| failed(watch, index, "attach", e))?;
+        let row = watch.plan.tasks.get(index);
+        let leads = row.is_some_and(|t| !t.flags.has(Flags::THREAD));
+        tasks.push(Traced { index, live, leads, tracee });
+    }
+    Ok(tasks)
+}
+
+/// Takes the vm out of every task, gives it its registers, and lets all go.
+///
+/// # Errors
+/// That a task has ended or does not stop. Then all tasks are ended.
+pub fn finish(watch: &Watch<'_>, mut tree: Tree, tasks: Vec<Traced<'_>>) -> Result<i32, Error> {
+    if let Err(error) = hand_over(watch, &tree, &tasks) {
+        // They must not run as they are: first end them, then stop tracing them.
+        drop(tree);
+        drop(tasks);
+        return Err(error);
+    }
+    tree.release();
+    for task in tasks {
+        // A task that was killed meanwhile was killed after its restart.
+        let _ = task.tracee.detach(0);
+    }
+    tree.leave()
+}
+
+fn hand_over(watch: &Watch<'_>, tree: &Tree, tasks: &[Traced<'_>]) -> Result<(), Error> {
+    let vdso = vdso::own()?;
+    let syscall = vdso.syscall_offset().unwrap_or(0);
+    let deadline = Instant::now() + LIMIT;
+    let fail = |task: &Traced<'_>, what: &'static str| {
+        let index = task.index;
+        move |e| failed(watch, index, what, e)
+    };
+    for task in tasks {
+        task.tracee.interrupt().map_err(fail(task, "stop"))?;
+    }
+    for task in tasks {
+        stopped(task, deadline).map_err(fail(task, "stop"))?;
+    }
+    for task in tasks {
+        let at = code_address(watch, task.live) + syscall;
+        sleep_again(tree, task, at, deadline).map_err(fail(task, "go on sleeping"))?;
+    }
+    for task in tasks.iter().filter(|task| task.leads) {
+        let at = code_address(watch, task.live) + syscall;
+        unmap(tree, task, at).map_err(fail(task, "unmap the vm"))?;
+    }
+    for task in tasks {
+        if task.leads {
+            unmapped(task, deadline).map_err(fail(task, "unmap the vm"))?;
+        }
+        set_state(task).map_err(fail(task, "set registers"))?;
+    }
+    Ok(())
+}
+
+/// Address of the code of the vdso in a task.
+fn code_address(watch: &Watch<'_>, live: &Live) -> u64 {
+    watch.body.objects.mms.get(live.mm).map_or(0, |mm| mm.vdso)
+}
+
+fn stopped(task: &Traced<'_>, deadline: Instant) -> std::io::Result<()> {
+    match task.tracee.wait_stop(deadline)? {
+        Stop::Gone => Err(std::io::Error::from_raw_os_error(libc::ESRCH)),
+        _ => Ok(()),
+    }
+}
+
+/// A task that slept goes on for the time that was left. Only the kernel can remember that: so the task
+/// is made to sleep, and is interrupted at once; what the kernel notes then is what it goes on with.
+fn sleep_again(
+    tree: &Tree,
+    task: &Traced<'_>,
+    syscall: u64,
+    deadline: Instant,
+) -> std::io::Result<()> {
+    let block = task.live.restart_block;
+    if !sleeps(task.live) {
+        return Ok(());
+    }
+    let time =
+        tree.region.scratch(task.index, [block.left / 1_000_000_000, block.left % 1_000_000_000]);
+    let [clock, remaining, ..] = block.args;
+    let mut registers = task.tracee.registers()?;
+    registers.rip = syscall;
+    registers.rax = libc::SYS_clock_nanosleep as u64;
+    registers.orig_rax = u64::MAX;
+    (registers.rdi, registers.rsi) = (clock, 0);
+    (registers.rdx, registers.r10) = (time, remaining);
+    task.tracee.set_registers(&registers)?;
+    loop {
+        task.tracee.resume(0)?;
+        std::thread::yield_now();
+        task.tracee.interrupt()?;
+        stopped(task, deadline)?;
+        if task.tracee.registers()?.rip != syscall {
+            return Ok(());
+        }
+        if Instant::now() > deadline {
+            return Err(std::io::ErrorKind::TimedOut.into());
+        }
+    }
+}
+
+fn sleeps(live: &Live) -> bool {
+    live.restart_block.function == NANOSLEEP && live.cpu.ax as i64 == ERESTART_RESTARTBLOCK
+}
+
+/// Starts the one munmap that takes the vm away: only code outside of it can do that.
+fn unmap(tree: &Tree, task: &Traced<'_>, syscall: u64) -> std::io::Result<()> {
+    let mut registers = task.tracee.registers()?;
+    registers.rip = syscall;
+    registers.rax = libc::SYS_munmap as u64;
+    registers.orig_rax = u64::MAX;
+    registers.rdi = tree.region.layout().base;
+    registers.rsi = tree.region.len();
+    task.tracee.set_registers(&registers)?;
+    task.tracee.step(0)
+}
+
+fn unmapped(task: &Traced<'_>, deadline: Instant) -> std::io::Result<()> {
+    stopped(task, deadline)?;
+    match task.tracee.registers()?.rax as i64 {
+        0 => Ok(()),
+        error => Err(std::io::Error::from_raw_os_error(-error as i32)),
+    }
+}
+
+fn set_state(task: &Traced<'_>) -> std::io::Result<()> {
+    task.tracee.set_registers(&registers(task.live))?;
+    if let Some(area) = &task.live.fpu {
+        task.tracee.set_xstate(area)?;
+    }
+    task.tracee.set_signal_mask(task.live.blocked)
+}
+
+/// The registers with which a task goes on. An interrupted system call is made again.
+fn registers(live: &Live) -> Registers {
+    let cpu: &Cpu = &live.cpu;
+    let mut registers = Registers {
+        r15: cpu.r15,
+        r14: cpu.r14,
+        r13: cpu.r13,
+        r12: cpu.r12,
+        rbp: cpu.bp,
+        rbx: cpu.bx,
+        r11: cpu.r11,
+        r10: cpu.r10,
+        r9: cpu.r9,
+        r8: cpu.r8,
+        rax: cpu.ax,
+        rcx: cpu.cx,
+        rdx: cpu.dx,
+        rsi: cpu.si,
+        rdi: cpu.di,
+        orig_rax: u64::MAX,
+        rip: cpu.ip,
+        cs: USER_CS,
+        eflags: cpu.flags,
+        rsp: cpu.sp,
+        ss: USER_SS,
+        fs_base: cpu.fs_base,
+        gs_base: cpu.gs_base,
+        ..Registers::default()
+    };
+    if cpu.orig_ax as i64 == -1 {
+        return registers;
+    }
+    match cpu.ax as i64 {
+        // The kernel itself goes on with what sleep_again has made it note.
+        ERESTART_RESTARTBLOCK if sleeps(live) => registers.orig_rax = cpu.orig_ax,
+        ERESTARTSYS | ERESTARTNOINTR | ERESTARTNOHAND | ERESTART_RESTARTBLOCK => {
+            const SYSCALL_BYTES: u64 = 2;
+            registers.rax = cpu.orig_ax;
+            registers.rip = cpu.ip.wrapping_sub(SYSCALL_BYTES);
+        }
+        _ => {}
+    }
+    registers
+}
+
+fn failed(watch: &Watch<'_>, index: usize, what: &'static str, source: std::io::Error) -> Error {
+    let pid = watch.plan.tasks.get(index).map_or(0, |t| t.pid);
+    RestartError::Finish { index, pid, what, source }.into()
+}

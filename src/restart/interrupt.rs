@@ -1,0 +1,65 @@
+//! SIGINT while a restart is under way, and waiting for the root task to end (`abi.md`).
+#![forbid(unsafe_code)]
+
+use std::os::fd::AsFd;
+use std::sync::atomic::Ordering;
+
+use super::{Mode, Options};
+use crate::error::Error;
+use crate::plan::Plan;
+use crate::sys::process;
+use crate::sys::signal::Interrupts;
+
+/// Milliseconds between two looks at whether a SIGINT has come to another thread.
+const TICK: i32 = 100;
+
+/// Turns a SIGINT of the caller into the signal that the caller has chosen for the tree.
+#[derive(Debug)]
+pub struct Forward<'a> {
+    options: &'a Options<'a>,
+    interrupts: Option<Interrupts>,
+}
+
+impl<'a> Forward<'a> {
+    /// Starts, where the caller wants it; sets the caller's choice where it has made none.
+    pub fn new(options: &'a Options<'a>, plan: &Plan) -> Forward<'a> {
+        if let Some(choice) = options.interrupt {
+            let init = plan.tasks.first().is_some_and(|root| root.pid == 1);
+            let kills = options.mode == Mode::PidNs && init;
+            let signal = if kills { libc::SIGKILL } else { libc::SIGINT };
+            let _ = choice.compare_exchange(-1, signal, Ordering::Relaxed, Ordering::Relaxed);
+        }
+        Forward { options, interrupts: options.interrupt.map(|_| Interrupts::count()) }
+    }
+
+    /// Passes on what has come.
+    pub fn pass(&mut self, pid: i32) {
+        let (Some(interrupts), Some(choice)) = (&mut self.interrupts, self.options.interrupt)
+        else {
+            return;
+        };
+        if !interrupts.again() {
+            return;
+        }
+        match choice.load(Ordering::Relaxed) {
+            0 => self.options.report.verbose("interrupted: ignored"),
+            signal => {
+                self.options.report.verbose(format!("interrupted: signal {signal} to {pid}"));
+                let _ = process::kill(-pid, signal);
+                let _ = process::kill(pid, signal);
+            }
+        }
+    }
+
+    /// Waits for the child `pid` to end: its status in the format of wait(2).
+    ///
+    /// # Errors
+    /// ECHILD where somebody else has reaped it.
+    pub fn wait(&mut self, pid: i32) -> Result<i32, Error> {
+        let pidfd = process::pidfd(pid)?;
+        while !process::wait_ended(pidfd.as_fd(), TICK) {
+            self.pass(pid);
+        }
+        Ok(process::reap(pid, true)?.unwrap_or(0))
+    }
+}

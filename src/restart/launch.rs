@@ -1,0 +1,167 @@
+//! The first fork, and the guard that owns all tasks until the restart is over.
+#![forbid(unsafe_code)]
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use crate::error::{Error, SysError};
+use crate::plan::Plan;
+use crate::program::Compiled;
+use crate::program::insn::Stage;
+use crate::sys::signal::Blocked;
+use crate::sys::{process, procfs};
+use crate::vm::{Handlers, Region};
+
+/// Milliseconds that the kernel is given to end a killed task.
+const KILL_LIMIT: i32 = 10_000;
+
+/// clone3(2), struct clone_args: bytes of its second version, which has set_tid.
+const CLONE_ARGS: usize = 80;
+
+/// The tasks of a restart. Until it is [`Tree::release`]d, dropping it ends all of them, and waits until
+/// they are gone.
+#[derive(Debug)]
+pub struct Tree {
+    /// Where the tasks run.
+    pub region: Region,
+    pid: i32,
+    pidfd: OwnedFd,
+    /// Whether the first task is the init of a new pid namespace.
+    init: bool,
+    /// Pids of the tasks by index, as this process numbers them; 0: not known (yet).
+    pub pids: Vec<i32>,
+    released: bool,
+}
+
+/// Loads the programs and forks the first task.
+///
+/// # Errors
+/// Those of clone3(2); EEXIST says who has the pid.
+pub fn launch(compiled: &Compiled, plan: &Plan) -> Result<Tree, Error> {
+    let handlers = Handlers {
+        failure: compiled.on_failure,
+        orphan: compiled.on_orphan,
+        fault: compiled.on_fault,
+    };
+    let region = Region::load(
+        compiled.layout,
+        &compiled.data,
+        &compiled.programs,
+        handlers,
+        &compiled.epilogue,
+    )?;
+    let init = compiled.clone_flags & libc::CLONE_NEWPID as u64 != 0;
+    let set_tid: Vec<u8> = compiled.set_tid.iter().flat_map(|pid| pid.to_le_bytes()).collect();
+    let mut args = [0u8; CLONE_ARGS];
+    let mut put = |offset: usize, value: u64| {
+        if let Some(field) = args.get_mut(offset..offset + 8) {
+            field.copy_from_slice(&value.to_le_bytes());
+        }
+    };
+    put(0, compiled.clone_flags);
+    put(32, libc::SIGCHLD as u64);
+    if !set_tid.is_empty() {
+        put(64, set_tid.as_ptr() as u64);
+        put(72, compiled.set_tid.len() as u64);
+    }
+    let first = compiled.coordinator.unwrap_or(0);
+    let pid = {
+        let _blocked = Blocked::all();
+        region.launch(&args, first, first)
+    };
+    let pid = pid.map_err(|e| explain_clone(e, compiled.set_tid.last().copied()))?;
+    let pidfd = process::pidfd(pid).inspect_err(|_| {
+        // Without a handle there is no safe way on; the pid is still ours, as nobody has reaped it.
+        let _ = process::kill(pid, libc::SIGKILL);
+        let _ = process::reap(pid, true);
+    })?;
+    Ok(Tree { region, pid, pidfd, init, pids: vec![0; plan.tasks.len()], released: false })
+}
+
+/// A pid that is taken is the most common failure: say by whom.
+fn explain_clone(error: SysError, wanted: Option<i32>) -> SysError {
+    match wanted {
+        Some(pid) if error.errno() == libc::EEXIST => {
+            SysError::new(format!("pid {pid} is taken{}", holder(pid)), error.source)
+        }
+        Some(pid) => SysError::new(format!("clone3 of pid {pid}"), error.source),
+        None => error,
+    }
+}
+
+/// Who has a pid, in words; empty where it cannot be told.
+pub fn holder(pid: i32) -> String {
+    let stat = procfs::read(&format!("/proc/{pid}/stat")).ok();
+    match stat.as_deref().and_then(procfs::stat) {
+        Some(stat) => format!(
+            " by {} (state {}, parent {})",
+            String::from_utf8_lossy(&stat.comm),
+            char::from(stat.state),
+            stat.ppid
+        ),
+        None => " (by a process group or session, or by a process that cannot be seen)".to_owned(),
+    }
+}
+
+impl Tree {
+    /// Pid of the first task, a child of this process.
+    pub fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// The first task's pidfd: readable once it has ended.
+    pub fn pidfd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+
+    /// The tree runs on its own from here: dropping this ends nothing.
+    pub fn release(&mut self) {
+        self.released = true;
+    }
+
+    /// Tells a coordinator task that the tree is its own now, and gives up the shared memory: the pid
+    /// of the first task.
+    ///
+    /// # Errors
+    /// Those of ftruncate(2).
+    pub fn leave(self) -> Result<i32, Error> {
+        self.region.release(Stage::Ready);
+        self.region.shrink()?;
+        Ok(self.pid)
+    }
+
+    /// Pids of the tasks that may exist, each with the pid that is known of it.
+    fn known_pids(&self) -> Vec<i32> {
+        let created = |task: usize| if self.init { 0 } else { self.region.pid(task) };
+        let pids = self.pids.iter().enumerate();
+        pids.map(|(task, &pid)| if pid != 0 { pid } else { created(task) })
+            .filter(|&pid| pid != 0 && pid != self.pid)
+            .collect()
+    }
+
+    /// Ends all tasks. Descendants first: as long as their parent does not reap them, their pids are
+    /// theirs. A task that was just being forked sees that its parent is gone, and ends by itself.
+    fn destroy(&self) {
+        let pids = if self.init { Vec::new() } else { self.known_pids() };
+        for &pid in pids.iter().rev() {
+            let _ = process::kill(pid, libc::SIGKILL);
+        }
+        process::kill_pidfd(self.pidfd());
+        process::wait_ended(self.pidfd(), KILL_LIMIT);
+        let _ = process::reap(self.pid, true);
+        for &pid in &pids {
+            if let Ok(pidfd) = process::pidfd(pid) {
+                process::wait_ended(pidfd.as_fd(), KILL_LIMIT);
+            }
+            // Where this process is the reaper of orphans, they are its to reap.
+            let _ = process::reap(pid, false);
+        }
+    }
+}
+
+impl Drop for Tree {
+    fn drop(&mut self) {
+        if !self.released {
+            self.destroy();
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! Processes: pidfds, waiting, ending.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use crate::error::SysError;
+
+/// A descriptor for the process `pid`, closed on exec.
+///
+/// # Errors
+/// ESRCH where there is none; those of pidfd_open(2).
+pub fn pidfd(pid: i32) -> Result<OwnedFd, SysError> {
+    // SAFETY: a bad pid gives an error.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+    if fd < 0 {
+        return Err(SysError::new(format!("pidfd_open {pid}"), io::Error::last_os_error()));
+    }
+    // SAFETY: the kernel has just given us this descriptor, nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+}
+
+/// Sends SIGKILL to the process behind a pidfd. That it may be gone already is fine.
+pub fn kill_pidfd(pidfd: BorrowedFd<'_>) {
+    // SAFETY: a stale descriptor gives an error.
+    unsafe {
+        libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), libc::SIGKILL, 0usize, 0);
+    }
+}
+
+/// Sends `signal` to the process `pid` (negative: to a process group).
+///
+/// # Errors
+/// Those of kill(2).
+pub fn kill(pid: i32, signal: i32) -> Result<(), SysError> {
+    // SAFETY: bad arguments give an error.
+    if unsafe { libc::kill(pid, signal) } < 0 {
+        return Err(SysError::new(format!("kill {pid}"), io::Error::last_os_error()));
+    }
+    Ok(())
+}
+
+/// Waits until the process behind a pidfd has ended (its parent need not have reaped it), or `millis`
+/// are over. Says whether it has ended.
+pub fn wait_ended(pidfd: BorrowedFd<'_>, millis: i32) -> bool {
+    poll_readable(&[pidfd], millis).first().copied().unwrap_or(false)
+}
+
+/// Which of the descriptors can be read without waiting, after `millis` at most (-1: no limit).
+///
+/// A signal that interrupts the waiting ends it early.
+pub fn poll_readable(fds: &[BorrowedFd<'_>], millis: i32) -> Vec<bool> {
+    let mut polls: Vec<libc::pollfd> = fds
+        .iter()
+        .map(|fd| libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 })
+        .collect();
+    // SAFETY: the array is valid for its length.
+    unsafe { libc::poll(polls.as_mut_ptr(), polls.len() as libc::nfds_t, millis) };
+    polls.iter().map(|p| p.revents != 0).collect()
+}
+
+/// Waits for the child behind a pidfd to end and reaps it: its status in the format of wait(2).
+/// With `block` false, None where it has not ended.
+///
+/// # Errors
+/// ECHILD where it is no child, or was reaped by somebody else.
+pub fn reap(pid: i32, block: bool) -> Result<Option<i32>, SysError> {
+    let mut status = 0;
+    loop {
+        let flags = if block { libc::__WALL } else { libc::__WALL | libc::WNOHANG };
+        // SAFETY: status is valid for writing.
+        let got = unsafe { libc::waitpid(pid, &raw mut status, flags) };
+        if got == pid {
+            return Ok(Some(status));
+        }
+        if got == 0 {
+            return Ok(None);
+        }
+        let error = io::Error::last_os_error();
+        if error.kind() != io::ErrorKind::Interrupted {
+            return Err(SysError::new(format!("wait for {pid}"), error));
+        }
+    }
+}
+
+/// Pid of the calling process.
+pub fn own_pid() -> i32 {
+    std::process::id() as i32
+}
+
+/// Soft and hard limit of a resource (RLIMIT_*) of the calling process; `u64::MAX` is infinity.
+pub fn rlimit(resource: u32) -> (u64, u64) {
+    let mut limit = libc::rlimit { rlim_cur: u64::MAX, rlim_max: u64::MAX };
+    // SAFETY: limit is valid for writing; an unknown resource gives an error.
+    unsafe { libc::getrlimit(resource, &raw mut limit) };
+    (limit.rlim_cur, limit.rlim_max)
+}
+
+/// Least bytes of stack that a signal frame needs on this machine (getauxval(3), AT_MINSIGSTKSZ).
+pub fn signal_frame_size() -> u64 {
+    // SAFETY: getauxval only looks up a number.
+    let size = unsafe { libc::getauxval(libc::AT_MINSIGSTKSZ) };
+    size.max(2048)
+}
+
+/// Where the calling thread has registered restartable sequences with the kernel, as its libc tells:
+/// address and candidates for the length, or None.
+pub fn own_rseq() -> Option<(u64, Vec<u32>)> {
+    // SAFETY: dlsym with a valid name only looks it up. The symbols, where they exist, are glibc's
+    // constants of the types that its manual gives.
+    let (offset, size) = unsafe {
+        let offset = libc::dlsym(libc::RTLD_DEFAULT, c"__rseq_offset".as_ptr()).cast::<isize>();
+        let size = libc::dlsym(libc::RTLD_DEFAULT, c"__rseq_size".as_ptr()).cast::<u32>();
+        if offset.is_null() || size.is_null() {
+            return None;
+        }
+        (*offset, *size)
+    };
+    if size == 0 {
+        return None;
+    }
+    let thread: u64;
+    // SAFETY: on x86_64 the thread area starts with its own address (System V ABI, TLS).
+    unsafe { std::arch::asm!("mov {}, fs:[0]", out(reg) thread, options(nostack, readonly)) };
+    // Up to glibc 2.39 the length is 32 whatever __rseq_size says; later it is at least 32.
+    let mut lengths = vec![32];
+    if size.next_multiple_of(32) != 32 {
+        lengths.push(size.next_multiple_of(32));
+    }
+    Some((thread.wrapping_add_signed(offset as i64), lengths))
+}
+
+/// Reads a file of /proc whole. The kernel gives its size as 0.
+///
+/// # Errors
+/// Those of open(2) and read(2), with the path.
+pub fn read_proc(path: &str) -> Result<Vec<u8>, SysError> {
+    use std::io::Read;
+    let mut bytes = Vec::new();
+    File::open(path)
+        .and_then(|mut f| f.read_to_end(&mut bytes))
+        .map_err(|e| SysError::new(path, e))?;
+    Ok(bytes)
+}
