@@ -15,8 +15,6 @@ pub mod vm {
     pub const EXEC: u64 = 4;
     /// Shared.
     pub const SHARED: u64 = 8;
-    /// May be made writable.
-    pub const MAYWRITE: u64 = 0x20;
     /// Grows down, like a stack.
     pub const GROWSDOWN: u64 = 0x100;
     /// Locked in memory.

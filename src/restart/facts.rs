@@ -38,7 +38,7 @@ pub fn gather(
     let vdso = vdso::own()?.mappings;
     let hole = find_hole(&maps, body).ok_or(RestartError::NoHole)?;
     // A quarter of the hole stays free in front, where the vdso may pass, and behind, for stacks.
-    let quarter = (hole.1 - hole.0) / 4 & !0x1f_ffff;
+    let quarter = ((hole.1 - hole.0) / 4) & !0x1f_ffff;
     let region = (hole.0 + quarter, hole.1 - quarter);
     let pidns = options.mode == Mode::PidNs;
     let stack = (process::signal_frame_size() + 1024).next_multiple_of(4096);

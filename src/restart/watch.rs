@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 
 use super::launch::{Tree, holder};
-use crate::error::{Error, RestartError, SysError};
+use crate::error::{Error, RestartError};
 use crate::image::{Body, TaskState};
 use crate::plan::Plan;
 use crate::program::insn::{Op, Stage};
@@ -181,9 +181,4 @@ fn processes() -> Vec<(i32, i32, u8)> {
             Some((pid, stat.ppid, stat.state))
         })
         .collect()
-}
-
-/// A system call failed in this process.
-pub fn failed(what: String) -> impl FnOnce(std::io::Error) -> Error {
-    move |source| SysError::new(what, source).into()
 }
