@@ -10,6 +10,11 @@ use crate::program::insn::{INSN_SIZE, Insn, Op, Status};
 
 global_asm!(
     ".pushsection .text.usercr_vm, \"ax\", @progbits",
+    // Whoever uses these may be compiled into another object of this crate.
+    ".irp name, start, orphan, fault, end, launch",
+    ".globl usercr_vm_\\name",
+    ".hidden usercr_vm_\\name",
+    ".endr",
     ".balign 16",
     "usercr_vm_start:",
     // Entry: r12 and r15 are set by whoever jumps here.
