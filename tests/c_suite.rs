@@ -30,7 +30,7 @@ macro_rules! programs {
         }
     };
 }
-programs!(layout arguments);
+programs!(layout arguments errors golden);
 
 #[test]
 fn every_program_is_a_test() {
@@ -113,16 +113,39 @@ fn case(dir: &Path) -> Option<String> {
     let (args, expected) = (read("args.json"), read("expected.json"));
     let name = expected.get("case")?.as_str()?;
     let build = expected.get("build")?;
-    let built = build.get("built")?.as_bool()?;
     let orphans = build.get("orphans_required").and_then(Value::as_array);
     let kind = expected.get("kind")?.as_str()?;
-    let text = match kind {
-        "malformed" if name.starts_with("bad-len-") && built => return None,
-        "malformed" if name == "bad-uts-buffers-4096" => return None,
-        "malformed" => "-".to_owned(),
-        "nested" if name.ends_with(".nopids") => "-".to_owned(),
-        _ => format!("Bad orphan task (#{}) with --no-pidns", orphans?.first()?),
+    let (errno, text) = match kind {
+        "malformed" => malformed(name)?,
+        "nested" if name.ends_with(".nopids") => (libc::EINVAL, "-".to_owned()),
+        _ => {
+            let text = format!("Bad orphan task (#{}) with --no-pidns", orphans?.first()?);
+            (libc::EINVAL, text)
+        }
     };
     let flag = |name: &str| args.get("args").and_then(|a| a.get(name)?.as_i64()).unwrap_or(0);
-    Some(format!("{name}\t{}\t{}\t{}\t{text}\n", flag("pids"), flag("pidns"), libc::EINVAL))
+    Some(format!("{name}\t{}\t{}\t{errno}\t{text}\n", flag("pids"), flag("pidns")))
+}
+
+/// The errno and the words for an image that is malformed in the way that its name says.
+fn malformed(name: &str) -> Option<(i32, String)> {
+    // These are good images: records that may be shorter, longer, or of 4096 bytes.
+    let good = ["bad-len-8-lsm_info", "bad-len-over-lsm_info", "bad-uts-buffers-4096"];
+    if good.contains(&name) {
+        return None;
+    }
+    let (way, place) = name.rsplit_once('-')?;
+    let record = match place {
+        "header" | "container" | "lsm_info" | "pids" | "tree" => place.to_uppercase(),
+        "arch" => "HEADER_ARCH".to_owned(),
+        _ => place.to_owned(),
+    };
+    Some(match way {
+        "bad-cut-before" => (libc::EINVAL, format!("{record}: the image ends before")),
+        "bad-cut-in" => (libc::EIO, format!("{record}: the image ends inside")),
+        "bad-type" | "bad-len-7" | "bad-len-8" | "bad-len-over" | "bad-len-huge" => {
+            (libc::EINVAL, format!("{record}: "))
+        }
+        _ => (libc::EINVAL, "-".to_owned()),
+    })
 }
