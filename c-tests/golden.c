@@ -11,6 +11,7 @@ static void one(const char *name, int pids, int pidns, int err, const char *text
 	struct cr_restart_args a = usual(golden(name));
 	a.pids = pids, a.pidns = pidns, a.wait = 1;
 	list_fds(before, sizeof before);
+	int forked = last_pid();
 	struct outcome o = restart(&a);
 	check_outcome(&o, 0, err);
 	if (strcmp(text, "-") != 0 && strstr(o.text, text) == NULL) {
@@ -19,6 +20,7 @@ static void one(const char *name, int pids, int pidns, int err, const char *text
 	}
 	list_fds(after, sizeof after);
 	CHECK(strcmp(before, after) == 0);
+	CHECK(last_pid() == forked);
 	CHECK(no_children());
 	CHECK(global_send_sigint == -1);
 	close(a.infd);
@@ -28,6 +30,12 @@ int main(void)
 {
 	char line[1024];
 	int cases = 0;
+	sandbox();
+	int forked = last_pid();
+	pid_t child = fork();
+	if (!child)
+		_exit(0);
+	CHECK(child > 0 && waitpid(child, NULL, 0) == child && last_pid() != forked);
 	FILE *list = fopen(folder("USERCR_CASES"), "re");
 	CHECK(list != NULL);
 	while (fgets(line, sizeof line, list)) {

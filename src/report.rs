@@ -26,6 +26,12 @@ impl Report<'_> {
         line(self.err, text.as_ref());
     }
 
+    /// What the caller asked for by itself, verbose or not.
+    pub fn answer(&self, text: impl AsRef<str>) {
+        log::info!("{}", text.as_ref());
+        line(self.log, text.as_ref());
+    }
+
     /// Progress, for those who asked for it.
     pub fn verbose(&self, text: impl AsRef<str>) {
         log::info!("{}", text.as_ref());

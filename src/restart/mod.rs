@@ -152,7 +152,7 @@ pub fn restart(options: &Options<'_>) -> Result<Restarted, Error> {
     options.report.verbose(format!("restarted {} tasks, the first is {pid}", plan.image_tasks()));
     let status = if options.wait { Some(interrupts.wait(pid)?) } else { None };
     if let Some(status) = status.filter(|_| options.show_status) {
-        options.report.verbose(ended(status));
+        options.report.answer(ended(status));
     }
     Ok(Restarted { pid, status })
 }
