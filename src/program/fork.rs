@@ -35,7 +35,7 @@ impl Compiler<'_> {
 
     /// Gives up the caller's memory and descriptors, and sets up what all tasks inherit.
     pub(super) fn root_prelude(&mut self, p: &mut Program) {
-        if !super::needs_coordinator(self.plan, self.facts.pidns) {
+        if !self.needs_coordinator() {
             self.leave_caller(p);
             self.mounts(p);
         }
@@ -55,7 +55,7 @@ impl Compiler<'_> {
         if self.facts.pidns {
             self.prctl(p, libc::PR_SET_PDEATHSIG, libc::SIGKILL as u64);
             // The kernel sends no signal for a parent that was gone before.
-            if super::needs_coordinator(self.plan, self.facts.pidns) {
+            if self.needs_coordinator() {
                 self.set_action(p, libc::SIGSEGV, self.handler(self.facts.handlers.1));
             }
         } else {

@@ -116,8 +116,8 @@ pub struct Compiled {
     pub clone_flags: u64,
     /// Pids for the first task, innermost namespace first; empty: any.
     pub set_tid: Vec<i32>,
-    /// How many tasks arrive at the end of [`Stage::Restore`].
-    pub live: u32,
+    /// How many tasks arrive at the end of [`Stage::Ready`].
+    pub ready: u32,
     /// Whether tasks go away before the end of [`Stage::Ghosts`].
     pub ghosts: bool,
 }
@@ -178,7 +178,7 @@ pub fn compile(head: &ImageHead, plan: &Plan, body: &Body, facts: &Facts) -> Com
         layout: facts.layout,
         clone_flags,
         set_tid,
-        live,
+        ready: live + u32::from(coordinator.is_some()),
         ghosts,
     }
 }
@@ -211,6 +211,10 @@ impl<'a> Compiler<'a> {
             Some(TaskState::Live(live)) => Some(live),
             _ => None,
         }
+    }
+
+    fn needs_coordinator(&self) -> bool {
+        needs_coordinator(self.plan, self.facts.pidns)
     }
 
     fn is_thread(&self, task: usize) -> bool {

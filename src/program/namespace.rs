@@ -1,7 +1,7 @@
 //! The task that is pid 1 of a new namespace without being of the image; mounts.
 
 use super::insn::{EPILOGUE, Insn, Layout, Op, Stage};
-use super::{Compiler, Program, attempt, await_release, call, wait_for};
+use super::{Compiler, Program, attempt, await_release, call, wait_for, wake};
 
 impl Compiler<'_> {
     /// Root directory, /proc and devpts, in the first task of the tree.
@@ -62,7 +62,7 @@ impl Compiler<'_> {
     pub(super) fn epilogue(&mut self) -> Program {
         /// siginfo_t of SIGCHLD: offsets of si_code, si_pid, si_status.
         const CODE: u64 = 8;
-        const PID: u64 = 12;
+        const PID: u64 = 16;
         const STATUS: u64 = 24;
         let layout = self.facts.layout;
         let (root, other, result) = (layout.ended(0), layout.ended(1), layout.ended(2));
@@ -80,25 +80,30 @@ impl Compiler<'_> {
             ..Insn::new(Op::Unless)
         };
         let goto = |target: u64| Insn { target, ..Insn::new(Op::Goto) };
+        let mut arrived = Insn::new(Op::Arrive);
+        (arrived.arg[0], arrived.target) = (layout.arrived(Stage::Ready), 1);
         let signal = Insn { arg: [root + STATUS, 128, 0, 0, 0, 0], ..Insn::new(Op::Or) };
         let argument = std::mem::offset_of!(Insn, arg) as u64;
         let code = Insn { arg: [argument, root + STATUS, 0, 0, 0, 0], ..Insn::new(Op::Copy) };
         vec![
+            // The coordinator waits for this before it gives up the memory that the others were in.
+            arrived,
+            wake(layout.arrived(Stage::Ready)),
             wait_for(layout.go(), Stage::Ready as u64),
             call(libc::SYS_munmap, &[rest, self.facts.region.1 - rest]),
             call(libc::SYS_prctl, &[libc::PR_SET_PDEATHSIG as u64, 0]),
-            // 3: until the root task has ended (waitid fails with ECHILD when nobody is left)
+            // 5: until the root task has ended (waitid fails with ECHILD when nobody is left)
             reap(root),
-            unless(result, 0, 12),
-            unless(root + PID, pid, 3),
-            unless(root + CODE, libc::CLD_EXITED as u64, 8),
-            goto(9),
+            unless(result, 0, 14),
+            unless(root + PID, pid, 5),
+            unless(root + CODE, libc::CLD_EXITED as u64, 10),
+            goto(11),
             signal,
-            // 9: until nobody is left
+            // 11: until nobody is left
             reap(other),
-            unless(result, 0, 12),
-            goto(9),
-            // 12: end
+            unless(result, 0, 14),
+            goto(11),
+            // 14: end
             code,
             call(libc::SYS_exit_group, &[0]),
         ]

@@ -100,8 +100,9 @@ impl Compiler<'_> {
         if task == 0 && !self.head.extra.root_subreaper && self.plan.reaped {
             self.prctl(p, libc::PR_SET_CHILD_SUBREAPER, 0);
         }
+        let count = self.live + u32::from(self.needs_coordinator());
         let last = [wake(layout.arrived(Stage::Ready))];
-        arrive(p, &layout, Stage::Ready, self.live, &last);
+        arrive(p, &layout, Stage::Ready, count, &last);
         await_release(p, &layout, Stage::Ready);
     }
 }

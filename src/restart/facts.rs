@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{Conditions, Mode, Options};
 use crate::error::{Error, RestartError, SysError};
@@ -16,6 +17,9 @@ const ADDRESS_END: u64 = 0x7fff_ffff_f000;
 
 /// A hole must have at least this size to take the shared memory and what moves about it.
 const HOLE_MIN: u64 = 1 << 34;
+
+/// The shared memory is given at most so many addresses.
+const REGION_MAX: u64 = 1 << 36;
 
 /// Descriptors that tasks inherit for the time of the restart.
 pub struct Handed<'a> {
@@ -37,9 +41,7 @@ pub fn gather(
     let maps = own_maps()?;
     let vdso = vdso::own()?.mappings;
     let hole = find_hole(&maps, body).ok_or(RestartError::NoHole)?;
-    // A quarter of the hole stays free in front, where the vdso may pass, and behind, for stacks.
-    let quarter = ((hole.1 - hole.0) / 4) & !0x1f_ffff;
-    let region = (hole.0 + quarter, hole.1 - quarter);
+    let region = place(hole);
     let pidns = options.mode == Mode::PidNs;
     let stack = (process::signal_frame_size() + 1024).next_multiple_of(4096);
     let layout = Layout { base: region.0, tasks: task_count(plan, pidns) as u64, stack };
@@ -114,6 +116,18 @@ fn find_hole(maps: &[procfs::Mapping], body: &Body) -> Option<(u64, u64)> {
         free = free.max(end);
     }
     (best.1 - best.0 >= HOLE_MIN).then_some(best)
+}
+
+/// Where in a hole the shared memory goes: in its middle, so that the vdso may pass in front and stacks
+/// may grow behind; at another place each time, as other threads may be about to do the same.
+fn place(hole: (u64, u64)) -> (u64, u64) {
+    static TURN: AtomicU64 = AtomicU64::new(0);
+    const HUGE_PAGE: u64 = 2 << 20;
+    let middle = (hole.1 - hole.0) / 2;
+    let size = middle.min(REGION_MAX) & !(HUGE_PAGE - 1);
+    let turn = TURN.fetch_add(1, Ordering::Relaxed) % (middle / size).max(1);
+    let start = (hole.0 + middle / 2 + turn * size).next_multiple_of(HUGE_PAGE);
+    (start, start + size)
 }
 
 /// The first descriptor number above those of the image and those that are handed to the tasks.

@@ -32,23 +32,25 @@ pub struct Tree {
     released: bool,
 }
 
-/// Loads the programs and forks the first task.
+/// Loads the programs into memory that the tasks will share.
 ///
 /// # Errors
-/// Those of clone3(2); EEXIST says who has the pid.
-pub fn launch(compiled: &Compiled, plan: &Plan) -> Result<Tree, Error> {
+/// EEXIST where another thread has mapped something at their place meanwhile.
+pub fn load(compiled: &Compiled) -> Result<Region, SysError> {
     let handlers = Handlers {
         failure: compiled.on_failure,
         orphan: compiled.on_orphan,
         fault: compiled.on_fault,
     };
-    let region = Region::load(
-        compiled.layout,
-        &compiled.data,
-        &compiled.programs,
-        handlers,
-        &compiled.epilogue,
-    )?;
+    let (data, programs) = (&compiled.data, &compiled.programs);
+    Region::load(compiled.layout, data, programs, handlers, &compiled.epilogue)
+}
+
+/// Forks the first task.
+///
+/// # Errors
+/// Those of clone3(2); EEXIST says who has the pid.
+pub fn launch(region: Region, compiled: &Compiled, plan: &Plan) -> Result<Tree, Error> {
     let init = compiled.clone_flags & libc::CLONE_NEWPID as u64 != 0;
     let set_tid: Vec<u8> = compiled.set_tid.iter().flat_map(|pid| pid.to_le_bytes()).collect();
     let mut args = [0u8; CLONE_ARGS];

@@ -27,10 +27,13 @@ use std::os::fd::BorrowedFd;
 use std::sync::atomic::AtomicI32;
 
 use crate::error::{Error, RestartError, SysError};
-use crate::program;
+use crate::image::{Body, ImageHead};
+use crate::plan::Plan;
 use crate::program::insn::Stage;
+use crate::program::{self, Compiled};
 use crate::report::Report;
 use crate::sys::events::Events;
+use crate::vm::Region;
 use facts::Handed;
 use finish::Traced;
 use launch::Tree;
@@ -127,24 +130,21 @@ pub fn restart(options: &Options<'_>) -> Result<Restarted, Error> {
     let mut reader = source::open(options.image)?;
     let head = reader.head()?;
     let plan = check::plan(&head, options)?;
-    let body: crate::image::Body = {
-        let _ = &mut reader;
-        Default::default()
-    };
+    let body = reader.body(&head)?;
     check::machine(&head, &body)?;
 
     let mut events = Events::new()?;
-    let compiled = {
+    let (compiled, region) = {
         let (image, base) = reader
             .source_mut()
             .pages_file()
             .map_err(|e| SysError::new("copy the image to memory", e))?;
         let sender = events.sender().ok_or(RestartError::Arguments("no event channel"))?;
-        let facts = facts::gather(options, &plan, &body, &Handed { image, base, events: sender })?;
-        program::compile(&head, &plan, &body, &facts)
+        let handed = Handed { image, base, events: sender };
+        compile(options, &head, &plan, &body, &handed)?
     };
     let mut interrupts = interrupt::Forward::new(options, &plan);
-    let mut tree = launch::launch(&compiled, &plan)?;
+    let mut tree = launch::launch(region, &compiled, &plan)?;
     events.close_sender();
     let watch = Watch { plan: &plan, body: &body, compiled: &compiled, events: &events };
     let tasks = build(&watch, &mut tree, options)?;
@@ -155,6 +155,27 @@ pub fn restart(options: &Options<'_>) -> Result<Restarted, Error> {
         options.report.answer(ended(status));
     }
     Ok(Restarted { pid, status })
+}
+
+/// Makes the programs and loads them. Another thread may take the chosen addresses meanwhile: then
+/// others are tried.
+fn compile(
+    options: &Options<'_>,
+    head: &ImageHead,
+    plan: &Plan,
+    body: &Body,
+    handed: &Handed<'_>,
+) -> Result<(Compiled, Region), Error> {
+    const TRIES: usize = 16;
+    for _ in 1..TRIES {
+        let facts = facts::gather(options, plan, body, handed)?;
+        let compiled = program::compile(head, plan, body, &facts);
+        match launch::load(&compiled) {
+            Err(e) if e.errno() == libc::EEXIST => {}
+            region => return Ok((compiled, region?)),
+        }
+    }
+    Err(RestartError::NoHole.into())
 }
 
 /// Takes the tasks through all stages up to the last barrier, traced.

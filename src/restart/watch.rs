@@ -62,7 +62,7 @@ impl Watch<'_> {
     pub fn all_ready(&self, tree: &mut Tree) -> Result<(), Error> {
         loop {
             let seen = tree.region.arrived(Stage::Ready);
-            if seen >= self.compiled.live {
+            if seen >= self.compiled.ready {
                 return Ok(());
             }
             tree.region.wait_arrival(Stage::Ready, seen, TICK as u32);

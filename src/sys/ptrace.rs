@@ -180,6 +180,8 @@ impl Tracee {
     /// end of the task is seen without reaping it.
     fn unannounced_stop(&self) -> io::Result<Option<Stop>> {
         match wait_status(self.tid, libc::WEXITED | libc::WNOWAIT) {
+            // Stops of a tracee are told whatever is asked for: it has stopped since the first look.
+            Ok(Some((libc::CLD_TRAPPED, _))) => return Ok(None),
             Ok(Some(_)) => return Ok(Some(Stop::Gone)),
             Ok(None) => {}
             Err(e) if e.raw_os_error() == Some(libc::ECHILD) => return Ok(Some(Stop::Gone)),

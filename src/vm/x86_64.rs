@@ -16,6 +16,8 @@ global_asm!(
     ".hidden usercr_vm_\\name",
     ".endr",
     ".balign 16",
+    ".globl usercr_vm_start",
+    ".hidden usercr_vm_start",
     "usercr_vm_start:",
     // Entry: r12 and r15 are set by whoever jumps here.
     "30:",
@@ -128,18 +130,26 @@ global_asm!(
     "jmp 30b",
     // Signal handlers.
     ".balign 16",
+    ".globl usercr_vm_orphan",
+    ".hidden usercr_vm_orphan",
     "usercr_vm_orphan:",
     "mov r12, [r15 + {on_orphan}]",
     "jmp 30b",
     ".balign 16",
+    ".globl usercr_vm_fault",
+    ".hidden usercr_vm_fault",
     "usercr_vm_fault:",
     "mov r12, [r15 + {on_fault}]",
     "jmp 30b",
+    ".globl usercr_vm_end",
+    ".hidden usercr_vm_end",
     "usercr_vm_end:",
     // clone3 in the caller: rdi, rsi as for the system call, rdx the first instruction, rcx the status
     // block, r8 the stack, r9 the address of the code above in the shared mapping. The child never
     // comes back.
     ".balign 16",
+    ".globl usercr_vm_launch",
+    ".hidden usercr_vm_launch",
     "usercr_vm_launch:",
     "push rbx",
     "push r12",
