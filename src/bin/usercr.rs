@@ -1,2 +1,5 @@
-//! The `usercr` command.
-fn main() {}
+//! The `usercr` command: see [`usercr::cli`].
+
+fn main() -> std::process::ExitCode {
+    usercr::cli::main()
+}

@@ -1,2 +1,78 @@
-//! The command.
+//! The command `usercr`, on the public interface of the library.
+//!
+//! In: arguments. Out: text on standard output, errors on standard error, an exit status. Nothing is
+//! decided here that a program which calls the library would have to decide again.
 #![forbid(unsafe_code)]
+
+/// Arguments, help texts.
+mod args;
+
+/// A plan as a picture.
+mod draw;
+
+/// `usercr plan`.
+mod plan;
+
+use std::fmt;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser};
+
+use crate::error::Error;
+use args::{Arguments, Command};
+
+/// What ends the command with status 1.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    /// The library's word for it.
+    #[error(transparent)]
+    Library(#[from] Error),
+    /// A file of the command's own.
+    #[error("{what}: {source}")]
+    File {
+        /// What was done to which file.
+        what: String,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// Nobody reads the output any more; or it cannot be written.
+    #[error("standard output: {0}")]
+    Output(io::Error),
+}
+
+impl Failure {
+    /// For `map_err`: what was done to which file.
+    fn file(what: impl fmt::Display) -> impl FnOnce(io::Error) -> Failure {
+        move |source| Failure::File { what: what.to_string(), source }
+    }
+}
+
+/// The command line that [`main`] takes, for whoever makes help or manual pages of it.
+pub fn command() -> clap::Command {
+    Arguments::command()
+}
+
+/// Runs the command with the arguments of this process: its exit status.
+pub fn main() -> ExitCode {
+    match run(Arguments::parse().command) {
+        Ok(code) => code,
+        // A reader that has seen enough, like head(1), is no failure.
+        Err(Failure::Output(e)) if e.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(failure) => {
+            complain(failure);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<ExitCode, Failure> {
+    match command {
+        Command::Plan(args) => plan::run(&args),
+    }
+}
+
+/// Says something on standard error. If that is closed there is nobody to tell.
+fn complain(text: impl fmt::Display) {
+    let _ = writeln!(io::stderr().lock(), "usercr: {text}");
+}

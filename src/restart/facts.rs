@@ -13,13 +13,16 @@ use crate::sys::{process, procfs, signal, vdso};
 use crate::vm;
 
 /// Address behind the last that a 64-bit task can have (4-level page tables).
-const ADDRESS_END: u64 = 0x7fff_ffff_f000;
+pub const ADDRESS_END: u64 = 0x7fff_ffff_f000;
 
 /// A hole must have at least this size to take the shared memory and what moves about it.
 const HOLE_MIN: u64 = 1 << 34;
 
 /// The shared memory is given at most so many addresses.
 const REGION_MAX: u64 = 1 << 36;
+
+/// How many places in memory were asked for.
+static TURN: AtomicU64 = AtomicU64::new(0);
 
 /// Descriptors that tasks inherit for the time of the restart.
 pub struct Handed<'a> {
@@ -40,14 +43,17 @@ pub fn gather(
 ) -> Result<Facts, Error> {
     let maps = own_maps()?;
     let vdso = vdso::own()?.mappings;
-    let hole = find_hole(&maps, body).ok_or(RestartError::NoHole)?;
-    let region = place(hole);
+    let taken = maps.iter().map(|m| (m.start, m.end));
+    let hole = find_hole(taken, body).ok_or(RestartError::NoHole)?;
+    let region = place(hole, TURN.fetch_add(1, Ordering::Relaxed));
     let pidns = options.mode == Mode::PidNs;
     let stack = (process::signal_frame_size() + 1024).next_multiple_of(4096);
     let layout = Layout { base: region.0, tasks: task_count(plan, pidns) as u64, stack };
     let (orphan, fault) = vm::handler_offsets();
     let debug = options.report.err.filter(|_| options.report.debug).map(|fd| fd.as_raw_fd());
     let status = own_status()?;
+    let open = [Some(handed.image), Some(handed.events), options.report.err];
+    let open: Vec<i32> = open.into_iter().flatten().map(|fd| fd.as_raw_fd()).collect();
     Ok(Facts {
         layout,
         keep_pids: options.mode != Mode::NewPids,
@@ -55,7 +61,7 @@ pub fn gather(
         image: (handed.image.as_raw_fd(), handed.base),
         events: handed.events.as_raw_fd(),
         debug,
-        staging: staging(body, [Some(handed.image), Some(handed.events), options.report.err]),
+        staging: staging(body, &open),
         caller: process::own_pid(),
         vdso,
         region,
@@ -96,12 +102,10 @@ fn may_set_exe(status: &procfs::Status) -> bool {
     status.caps.get(EFFECTIVE).is_some_and(|caps| caps & (SYS_ADMIN | CHECKPOINT_RESTORE) != 0)
 }
 
-/// The largest range of addresses that is free here and in all tasks.
-fn find_hole(maps: &[procfs::Mapping], body: &Body) -> Option<(u64, u64)> {
+/// The largest range of addresses that is free here, where `own` are taken, and in all tasks.
+pub fn find_hole(own: impl Iterator<Item = (u64, u64)>, body: &Body) -> Option<(u64, u64)> {
     let tasks = body.objects.mms.iter().flat_map(|mm| &mm.vmas);
-    let mut taken: Vec<(u64, u64)> = maps
-        .iter()
-        .map(|m| (m.start, m.end))
+    let mut taken: Vec<(u64, u64)> = own
         .chain(tasks.map(|vma| (vma.start, vma.end)))
         .filter(|&(start, _)| start < ADDRESS_END)
         .collect();
@@ -119,20 +123,18 @@ fn find_hole(maps: &[procfs::Mapping], body: &Body) -> Option<(u64, u64)> {
 }
 
 /// Where in a hole the shared memory goes: in its middle, so that the vdso may pass in front and stacks
-/// may grow behind; at another place each time, as other threads may be about to do the same.
-fn place(hole: (u64, u64)) -> (u64, u64) {
-    static TURN: AtomicU64 = AtomicU64::new(0);
+/// may grow behind; at another place each turn, as other threads may be about to do the same.
+pub fn place(hole: (u64, u64), turn: u64) -> (u64, u64) {
     const HUGE_PAGE: u64 = 2 << 20;
     let middle = (hole.1 - hole.0) / 2;
     let size = middle.min(REGION_MAX) & !(HUGE_PAGE - 1);
-    let turn = TURN.fetch_add(1, Ordering::Relaxed) % (middle / size).max(1);
+    let turn = turn % (middle / size).max(1);
     let start = (hole.0 + middle / 2 + turn * size).next_multiple_of(HUGE_PAGE);
     (start, start + size)
 }
 
 /// The first descriptor number above those of the image and those that are handed to the tasks.
-fn staging(body: &Body, handed: [Option<BorrowedFd<'_>>; 3]) -> i32 {
+pub fn staging(body: &Body, handed: &[i32]) -> i32 {
     let used = body.objects.file_tables.iter().flat_map(|t| &t.descriptors).map(|d| d.fd);
-    let handed = handed.into_iter().flatten().map(|fd| fd.as_raw_fd());
-    used.chain(handed).max().unwrap_or(-1) + 1
+    used.chain(handed.iter().copied()).max().unwrap_or(-1) + 1
 }

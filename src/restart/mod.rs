@@ -16,6 +16,9 @@ mod interrupt;
 /// The first fork, and the owner of all tasks.
 mod launch;
 
+/// The programs of a restart as text.
+pub mod show;
+
 /// An image on a descriptor.
 pub mod source;
 
