@@ -7,7 +7,7 @@ use std::os::fd::AsFd;
 
 use usercr::error::Error;
 use usercr::image::*;
-use usercr::restart::{Conditions, Mode, Options, restart};
+use usercr::restart::{Mode, Options, restart};
 use usercr::sys::vdso;
 
 const CODE: u64 = 0x40_0000;
@@ -129,25 +129,7 @@ fn image(pid: i32, code: &[u8]) -> File {
 }
 
 fn run(mode: Mode, file: &File) -> Result<usercr::restart::Restarted, Error> {
-    restart(&Options {
-        image: file.as_fd(),
-        mode,
-        myself: false,
-        inspect: false,
-        root: None,
-        wait: true,
-        mntns: false,
-        mnt_pty: false,
-        show_status: false,
-        freezer: None,
-        keep_frozen: false,
-        keep_lsm: false,
-        engine_log: None,
-        warn: Conditions(6),
-        fail: Conditions(0),
-        interrupt: None,
-        report: usercr::report::Report::default(),
-    })
+    restart(&Options { mode, wait: true, ..Options::new(file.as_fd()) })
 }
 
 #[test]

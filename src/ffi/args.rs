@@ -191,6 +191,7 @@ impl RestartCall {
             warn: restart::Conditions(a.warn),
             fail: restart::Conditions(a.fail),
             interrupt: Some(interrupt),
+            observer: None,
             report: self.report(),
         })
     }

@@ -115,9 +115,39 @@ impl Tree {
         self.pidfd.as_fd()
     }
 
+    /// Id of a thread of the process `pid`, as this process numbers it.
+    ///
+    /// # Errors
+    /// ESRCH where the process has no such thread.
+    pub fn thread_id(&self, task: usize, pid: i32) -> Result<i32, Error> {
+        let own = self.region.pid(task);
+        if !self.init {
+            return Ok(own);
+        }
+        // Its own number is that of the new namespace: look which thread has it.
+        let path = format!("/proc/{pid}/task");
+        let threads = std::fs::read_dir(&path).map_err(|e| SysError::new(&path, e))?;
+        threads
+            .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+            .find(|tid: &i32| {
+                let status = procfs::read(&format!("{path}/{tid}/status")).unwrap_or_default();
+                procfs::status(&status).is_some_and(|s| s.pids.last() == Some(&own))
+            })
+            .ok_or_else(|| {
+                SysError::new(path, std::io::Error::from_raw_os_error(libc::ESRCH)).into()
+            })
+    }
+
     /// The tree runs on its own from here: dropping this ends nothing.
     pub fn release(&mut self) {
         self.released = true;
+    }
+
+    /// Notes the pid of the first task, where that is a task of the plan.
+    pub fn know_first(&mut self, compiled: &Compiled) {
+        if let (None, Some(first)) = (compiled.coordinator, self.pids.first_mut()) {
+            *first = self.pid;
+        }
     }
 
     /// Tells a coordinator task that the tree is its own now, and gives up the shared memory: the pid

@@ -108,8 +108,77 @@ pub struct Options<'a> {
     /// What a SIGINT during the restart is turned into (`abi.md`, `global_send_sigint`): 0 ignores
     /// it, -1 is replaced here by the default of the mode. `None`: SIGINT is none of our business.
     pub interrupt: Option<&'a AtomicI32>,
+    /// Is told how far the restart has come.
+    pub observer: Option<Observer<'a>>,
     /// Messages.
     pub report: Report<'a>,
+}
+
+impl<'a> Options<'a> {
+    /// Restart of `image` with all options as [`Default`] has them elsewhere: new pids, no waiting, no
+    /// messages, nothing warned about.
+    pub fn new(image: BorrowedFd<'a>) -> Self {
+        Options {
+            image,
+            mode: Mode::default(),
+            myself: false,
+            inspect: false,
+            root: None,
+            wait: false,
+            mntns: false,
+            mnt_pty: false,
+            show_status: false,
+            freezer: None,
+            keep_frozen: false,
+            keep_lsm: false,
+            engine_log: None,
+            warn: Conditions(0),
+            fail: Conditions(0),
+            interrupt: None,
+            observer: None,
+            report: Report::default(),
+        }
+    }
+}
+
+/// How far a restart has come. Up to the last of these points the tree ends with its coordinator.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Point {
+    /// The first task has been forked.
+    Launched,
+    /// Every task exists, in its session.
+    Exist,
+    /// Every task is in its process group.
+    Grouped,
+    /// Ghosts and placeholders are gone.
+    Settled,
+    /// Memory, files and signals of all tasks are in place.
+    Restored,
+    /// All tasks are traced and wait to be handed over to their programs.
+    Ready,
+}
+
+impl Point {
+    /// All points, in order.
+    pub const ALL: [Point; 6] = [
+        Point::Launched,
+        Point::Exist,
+        Point::Grouped,
+        Point::Settled,
+        Point::Restored,
+        Point::Ready,
+    ];
+}
+
+/// A function that is called at each point, with the pids of the tasks by index in the plan (as the
+/// caller's namespace numbers them; 0: not known yet). The restart goes on when it returns.
+#[derive(Clone, Copy)]
+pub struct Observer<'a>(pub &'a dyn Fn(Point, &[i32]));
+
+impl std::fmt::Debug for Observer<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Observer")
+    }
 }
 
 /// A tree that was restarted.
@@ -187,19 +256,31 @@ fn build<'a>(
     tree: &mut Tree,
     options: &Options<'_>,
 ) -> Result<Vec<Traced<'a>>, Error> {
+    let at = |point: Point, tree: &Tree| {
+        if let Some(Observer(observe)) = options.observer {
+            observe(point, &tree.pids);
+        }
+    };
+    tree.know_first(watch.compiled);
+    at(Point::Launched, tree);
     watch.all_exist(tree)?;
     check::notes(tree, options);
+    at(Point::Exist, tree);
     tree.region.release(Stage::Fork);
     watch.all_arrive(tree, Stage::Groups)?;
+    at(Point::Grouped, tree);
     tree.region.release(Stage::Groups);
     if watch.compiled.ghosts {
         watch.all_arrive(tree, Stage::Ghosts)?;
+        at(Point::Settled, tree);
         tree.region.release(Stage::Ghosts);
     }
     watch.all_arrive(tree, Stage::Restore)?;
+    at(Point::Restored, tree);
     let tasks = finish::seize(watch, tree)?;
     tree.region.release(Stage::Restore);
     watch.all_ready(tree)?;
+    at(Point::Ready, tree);
     Ok(tasks)
 }
 

@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use super::launch::{Tree, holder};
 use crate::error::{Error, RestartError};
 use crate::image::{Body, TaskState};
-use crate::plan::Plan;
+use crate::plan::{Flags, Plan};
 use crate::program::insn::{Op, Stage};
 use crate::program::{Compiled, describe, word};
 use crate::sys::{events::Events, process, procfs};
@@ -33,17 +33,20 @@ impl Watch<'_> {
     /// # Errors
     /// The first failure of a task, or that one has ended.
     pub fn all_exist(&self, tree: &mut Tree) -> Result<(), Error> {
-        let mut missing = self.plan.tasks.len();
-        while missing > 0 {
+        for _ in 0..self.plan.tasks.len() {
             let event = self.next(tree, Stage::Fork)?;
-            if let Some(slot) = tree.pids.get_mut(event.word as usize)
-                && *slot == 0
-            {
-                *slot = event.pid;
-                missing -= 1;
+            let task = event.word as usize;
+            let pid =
+                if self.is_thread(task) { tree.thread_id(task, event.pid)? } else { event.pid };
+            if let Some(slot) = tree.pids.get_mut(task) {
+                *slot = pid;
             }
         }
         Ok(())
+    }
+
+    fn is_thread(&self, task: usize) -> bool {
+        self.plan.tasks.get(task).is_some_and(|t| t.flags.has(Flags::THREAD))
     }
 
     /// Waits until all tasks have arrived at the end of `stage`.
@@ -122,7 +125,8 @@ impl Watch<'_> {
                 break;
             }
         }
-        let known = tree.pids.iter().filter(|&&pid| pid != 0 && !allowed.contains(&pid));
+        let known = tree.pids.iter().enumerate().filter(|(task, _)| !self.is_thread(*task));
+        let known = known.map(|(_, pid)| pid).filter(|&pid| *pid != 0 && !allowed.contains(pid));
         let gone = |pid: &i32| !all.iter().any(|p| p.0 == *pid && p.2 != b'Z' && p.2 != b'X');
         let zombie = |p: &&(i32, i32, u8)| {
             family.contains(&p.0) && !allowed.contains(&p.0) && matches!(p.2, b'Z' | b'X')
