@@ -1,10 +1,32 @@
 //! Checkpoint of a task tree.
+//!
+//! Comes in: the pid of a root task. Goes out: an image on the caller's descriptor. The whole tree is
+//! stopped before the first byte is written, and what cannot be saved or restarted is refused before
+//! that too. Never: a change that the tree could notice, also when the checkpointer is killed.
 #![forbid(unsafe_code)]
 
-use std::os::fd::BorrowedFd;
+mod collect;
+mod cpu;
+mod facts;
+mod files;
+mod head;
+mod ids;
+mod inject;
+mod memory;
+mod names;
+mod resume;
+mod signals;
+mod stop;
 
-use crate::error::Error;
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use crate::error::{DumpError, Error, SysError};
+use crate::image::ImageHead;
+use crate::image::write_image;
+use crate::plan::{self, PlanOptions};
 use crate::report::Report;
+use crate::sys::procfs;
 
 /// What a checkpoint is asked to do: the safe form of `struct cr_checkpoint_args`.
 #[derive(Debug, Clone, Copy)]
@@ -29,6 +51,40 @@ pub struct Options<'a> {
 /// # Errors
 /// What cannot be saved is refused before anything is written or ended; see [`Error::errno`].
 pub fn checkpoint(pid: i32, options: &Options<'_>) -> Result<(), Error> {
-    let _ = (pid, options);
-    Err(crate::error::RestartError::Arguments("not yet").into())
+    let report = &options.report;
+    let tree = stop::Tree::stop(pid)?;
+    report.verbose(format!("stopped {} tasks", tree.order.len()));
+    let mut snapshot = collect::collect(&tree, options.flags, options.container)?;
+    prove(&snapshot.head)?;
+    report.debug("the tree can be restarted, writing the image");
+    let mut output = File::from(
+        options.output.as_fd().try_clone_to_owned().map_err(|e| SysError::new("dup", e))?,
+    );
+    write_image(&mut output, &snapshot.head, &snapshot.body, &mut snapshot.pages)?;
+    drop(output);
+    if options.kill {
+        resume::end(tree)?;
+        report.verbose("ended the tasks");
+    } else {
+        resume::release(tree);
+    }
+    Ok(())
+}
+
+/// Whether at least one way of restarting gives every task the ids that it has.
+fn prove(head: &ImageHead) -> Result<(), Error> {
+    let pid_max = procfs::pid_max()?;
+    let outside = plan::build(head, &PlanOptions { pidns: false, pid_max });
+    let outside = outside.map_err(|e| e.to_string()).and_then(|plan| match plan.orphans() {
+        orphans if orphans.is_empty() => Ok(()),
+        orphans => Err(format!("tasks {orphans:?} would lose their parent")),
+    });
+    let Err(reason) = outside else { return Ok(()) };
+    match plan::build(head, &PlanOptions { pidns: true, pid_max }) {
+        Ok(_) => Ok(()),
+        Err(inside) => {
+            let reason = format!("{reason}; in a pid namespace of its own: {inside}");
+            Err(DumpError::Unrestartable { reason }.into())
+        }
+    }
 }

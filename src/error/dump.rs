@@ -1,3 +1,7 @@
+use std::io;
+
+use super::SysError;
+
 /// A checkpoint failed.
 #[derive(Debug, thiserror::Error)]
 pub enum DumpError {
@@ -13,13 +17,66 @@ pub enum DumpError {
         /// Why not.
         reason: String,
     },
+    /// The pid that was given names nothing that can be saved.
+    #[error("pid {pid}: {reason}")]
+    Argument {
+        /// As given.
+        pid: i32,
+        /// Why not.
+        reason: &'static str,
+    },
+    /// A task cannot be stopped now.
+    #[error("pid {pid}: cannot be stopped: {reason}")]
+    Busy {
+        /// As the checkpointer sees it.
+        pid: i32,
+        /// What it is doing.
+        reason: String,
+    },
+    /// A system call on a task failed.
+    #[error("pid {pid}: {what}: {source}")]
+    Task {
+        /// As the checkpointer sees it.
+        pid: i32,
+        /// What was tried.
+        what: String,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// A file of /proc is not as proc(5) says.
+    #[error("pid {pid}: /proc/{pid}/{file} cannot be understood")]
+    Malformed {
+        /// As the checkpointer sees it.
+        pid: i32,
+        /// Name of the file in the task's directory.
+        file: String,
+    },
+    /// A system call of the checkpointer on itself failed.
+    #[error(transparent)]
+    Own(#[from] SysError),
+    /// The tree can be saved, but no restart could bring it back.
+    #[error("the tree could not be restarted: {reason}")]
+    Unrestartable {
+        /// What the planner says.
+        reason: String,
+    },
 }
 
 impl DumpError {
+    /// `what` failed on the task with this pid.
+    pub fn task(pid: i32, what: impl Into<String>) -> impl FnOnce(io::Error) -> DumpError {
+        move |source| DumpError::Task { pid, what: what.into(), source }
+    }
+
     /// The errno that a C caller is given.
     pub fn errno(&self) -> i32 {
         match self {
-            DumpError::Unsupported { .. } => libc::ENOTSUP,
+            DumpError::Unsupported { .. } | DumpError::Unrestartable { .. } => libc::ENOTSUP,
+            DumpError::Argument { .. } => libc::EINVAL,
+            DumpError::Busy { .. } => libc::EBUSY,
+            DumpError::Task { source, .. } => source.raw_os_error().unwrap_or(libc::EIO),
+            DumpError::Malformed { .. } => libc::EIO,
+            DumpError::Own(e) => e.errno(),
         }
     }
 }

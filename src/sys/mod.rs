@@ -29,3 +29,9 @@ pub mod vdso;
 
 /// Signal masks and actions.
 pub mod signal;
+
+/// Code that a stopped task runs for its tracer.
+pub mod remote;
+
+/// Looking at a task: descriptors, pipes, pages.
+pub mod inspect;

@@ -28,7 +28,7 @@ pub fn read(path: &str) -> io::Result<Vec<u8>> {
 }
 
 /// /proc/PID/stat.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Stat {
     /// Command name, without NUL.
     pub comm: Vec<u8>,
@@ -98,6 +98,8 @@ pub struct Status {
     pub groups: Vec<u32>,
     /// Its pid in each pid namespace, from that of the reader's /proc to its own.
     pub pids: Vec<i32>,
+    /// Its thread-group id, likewise.
+    pub tgids: Vec<i32>,
     /// Its process group's, likewise; 0 where the group is from outside.
     pub pgids: Vec<i32>,
     /// Its session's, likewise.
@@ -144,6 +146,7 @@ pub fn status(data: &[u8]) -> Option<Status> {
                 found.pids = list(value)?;
                 ids += 1;
             }
+            b"NStgid" => found.tgids = list(value)?,
             b"NSpgid" => found.pgids = list(value)?,
             b"NSsid" => found.sids = list(value)?,
             b"SigPnd" => found.pending = hex(value)?,

@@ -404,6 +404,12 @@ impl Drop for Tracee {
     }
 }
 
+/// Thread id of the caller: what the tasks that it traces have as their tracer.
+pub fn own_tid() -> i32 {
+    // SAFETY: gettid has no preconditions.
+    unsafe { libc::gettid() }
+}
+
 /// A task that ended while it was traced is shown to its parent only after the tracer has waited for
 /// it. Not where the tracer's process is the parent: there the status is the parent's to collect.
 fn reap_traced(tid: pid_t) {

@@ -1,0 +1,314 @@
+//! From stopped tasks to the contents of an image.
+//!
+//! Comes in: a stopped [`Tree`]. Goes out: a [`Snapshot`]: head, body, and where the pages are. What
+//! cannot be saved is refused here, before a byte is written.
+
+use std::cmp::Ordering;
+use std::collections::HashMap;
+use std::fs::File;
+
+use super::cpu::{self, Machine};
+use super::facts::{self, Facts};
+use super::files::Files;
+use super::inject::{self, Subject};
+use super::memory::{self, Memory, Pages};
+use super::names::{self, Names};
+use super::stop::Tree;
+use super::{head, ids, signals};
+use crate::error::DumpError;
+use crate::image::{Body, Cred, Fs, HeadExtra, ImageHead, Live, TaskState, Zombie};
+use crate::sys::kcmp::{self, Kind};
+use crate::sys::procfs::Mapping;
+use crate::sys::remote::Answers;
+
+/// All that an image says.
+#[derive(Debug)]
+pub(super) struct Snapshot {
+    /// What stands before the tasks.
+    pub head: ImageHead,
+    /// The tasks and what they share.
+    pub body: Body,
+    /// Contents of the pages.
+    pub pages: Pages,
+}
+
+/// Everything read from one live task before its objects are made.
+struct Read<'a> {
+    facts: &'a Facts,
+    machine: Machine,
+    answers: Answers,
+}
+
+/// Reads the state of all tasks of the tree. They are afterwards as they were before.
+pub(super) fn collect(tree: &Tree, flags: u32, container: bool) -> Result<Snapshot, DumpError> {
+    let all = facts::read(tree)?;
+    if container {
+        facts::check_container(&all)?;
+    }
+    let (pids, tasks) = ids::tables(&all)?;
+    let maps = all.iter().filter(|f| f.leads() && !f.zombie);
+    let maps: HashMap<i32, Vec<Mapping>> =
+        maps.map(|f| Ok((f.pid, memory::maps(f)?))).collect::<Result<_, DumpError>>()?;
+    refuse_shared_memory(&all)?;
+    let reads = ask(tree, &all, &maps)?;
+    let root = reads.first();
+    let extra = HeadExtra {
+        root_subreaper: root.is_some_and(|r| r.answers.subreaper),
+        vdso: head::vdso(&all, &maps)?,
+    };
+    let xstate_size = root.map_or(0, |r| r.machine.xstate.len());
+    let mut header = head::header(flags)?;
+    let mut builder = Builder::new(Names::new(all.first().map_or(0, |f| f.pid))?);
+    let mut states = Vec::with_capacity(all.len());
+    let mut reads = reads.into_iter().peekable();
+    for facts in &all {
+        let own = reads.next_if(|r| r.facts.index == facts.index);
+        states.push(match own {
+            Some(read) => TaskState::Live(Box::new(builder.live(tree, &maps, read)?)),
+            None => TaskState::Zombie(zombie(facts)),
+        });
+    }
+    builder.files.finish(&all)?;
+    let pages = builder.memory.pages();
+    let body = Body { tasks: states, objects: builder.objects() };
+    head::fit_auxv(&mut header, &body.objects.mms);
+    let head = head::head(header, xstate_size, pids, tasks, extra);
+    Ok(Snapshot { head, body, pages })
+}
+
+/// Reads the registers of all live tasks and asks them what only they can tell.
+fn ask<'a>(
+    tree: &Tree,
+    all: &'a [Facts],
+    maps: &HashMap<i32, Vec<Mapping>>,
+) -> Result<Vec<Read<'a>>, DumpError> {
+    let mut machines = Vec::with_capacity(all.len());
+    for facts in all {
+        let Some(thread) = tree.thread(facts.place) else { continue };
+        let path = format!("/proc/{}/mem", facts.pid);
+        let memory =
+            File::open(&path).map_err(DumpError::task(facts.tid, format!("open {path}")))?;
+        machines.push((facts, thread, cpu::read(facts, thread, &memory)?));
+    }
+    let subjects: Vec<Subject<'_>> = machines
+        .iter()
+        .map(|(facts, thread, machine)| Subject {
+            facts,
+            thread,
+            machine,
+            maps: maps.get(&facts.pid).map_or(&[][..], Vec::as_slice),
+        })
+        .collect();
+    let answers = inject::ask(tree, &subjects)?;
+    Ok(machines
+        .into_iter()
+        .zip(answers)
+        .map(|((facts, _, machine), answers)| Read { facts, machine, answers })
+        .collect())
+}
+
+/// Processes that share an address space cannot be saved. They are found by sorting, so that each is
+/// compared with few others.
+fn refuse_shared_memory(all: &[Facts]) -> Result<(), DumpError> {
+    let mut sharing = Sharing::new(Kind::Vm);
+    for facts in all.iter().filter(|f| f.leads() && !f.zombie) {
+        if let Some(other) = sharing.find(facts, facts.index)? {
+            let reason = format!("it is shared with task {other}, which is another process");
+            return Err(facts.refuse("its memory", reason));
+        }
+    }
+    Ok(())
+}
+
+/// Finds the tasks that share an object.
+struct Sharing {
+    kind: Kind,
+    /// A task that has each object, and the object's index; ordered as kcmp orders them.
+    known: Vec<(i32, usize)>,
+}
+
+impl Sharing {
+    fn new(kind: Kind) -> Sharing {
+        Sharing { kind, known: Vec::new() }
+    }
+
+    /// The index of the object of this task if it was seen before; else notes it as `index`.
+    fn find(&mut self, facts: &Facts, index: usize) -> Result<Option<usize>, DumpError> {
+        let (mut low, mut high) = (0, self.known.len());
+        while low < high {
+            let middle = usize::midpoint(low, high);
+            let Some(&(other, object)) = self.known.get(middle) else { break };
+            let order = kcmp::compare(self.kind, other, facts.tid);
+            match order.map_err(DumpError::task(facts.tid, "compare it with other tasks"))? {
+                Ordering::Equal => return Ok(Some(object)),
+                Ordering::Less => low = middle + 1,
+                Ordering::Greater => high = middle,
+            }
+        }
+        self.known.insert(low, (facts.tid, index));
+        Ok(None)
+    }
+}
+
+/// Objects made so far, and which task has which.
+struct Builder {
+    files: Files,
+    memory: Memory,
+    body: Body,
+    table_sharing: Sharing,
+    fs_sharing: Sharing,
+    creds: Vec<Cred>,
+    /// Address space, signal actions and signal state of each thread group, by its pid.
+    groups: HashMap<i32, (usize, usize, usize)>,
+}
+
+impl Builder {
+    fn new(names: Names) -> Builder {
+        Builder {
+            files: Files::new(names),
+            memory: Memory::default(),
+            body: Body::default(),
+            table_sharing: Sharing::new(Kind::Files),
+            fs_sharing: Sharing::new(Kind::Fs),
+            creds: Vec::new(),
+            groups: HashMap::new(),
+        }
+    }
+
+    fn live(
+        &mut self,
+        tree: &Tree,
+        maps: &HashMap<i32, Vec<Mapping>>,
+        read: Read<'_>,
+    ) -> Result<Live, DumpError> {
+        let Read { facts, machine, answers } = read;
+        let thread = tree.thread(facts.place);
+        let thread = thread.ok_or_else(|| facts.refuse("the task", "it has ended"))?;
+        let cred = self.cred(facts, &answers);
+        let files = self.table(facts, cred)?;
+        let (mm, sighand, signal) = match self.groups.get(&facts.pid) {
+            Some(&known) => known,
+            None => {
+                let maps = maps.get(&facts.pid).map_or(&[][..], Vec::as_slice);
+                let mm = self.memory.add(facts, maps, &answers, &mut self.files, cred)?;
+                self.body.objects.sighands.push(signals::actions(facts, &answers));
+                self.body.objects.signals.push(signals::group(facts, thread, &answers)?);
+                let made = self.body.objects.signals.len() - 1;
+                *self.groups.entry(facts.pid).or_insert((mm, made, made))
+            }
+        };
+        let (address, flags, size) = answers.altstack;
+        let disabled = flags & libc::SS_DISABLE != 0;
+        if flags & !(libc::SS_DISABLE | libc::SS_ONSTACK) != 0 {
+            return Err(facts.refuse("alternate signal stack", format!("flags {flags:#x}")));
+        }
+        let altstack = if disabled { (0, 0) } else { (address, size.min(u32::MAX.into()) as u32) };
+        let robust_list = crate::sys::inspect::robust_list(facts.tid);
+        Ok(Live {
+            comm: comm(&facts.stat.comm),
+            exit_signal: facts.stat.exit_signal,
+            pdeath_signal: answers.pdeath_signal,
+            set_child_tid: 0,
+            clear_child_tid: answers.clear_child_tid.unwrap_or(0),
+            altstack,
+            robust_list: robust_list.map_err(DumpError::task(facts.tid, "get its robust list"))?,
+            restart_block: machine.restart_block,
+            cpu: machine.cpu,
+            fpu: Some(machine.xstate),
+            cred,
+            files,
+            mm,
+            fs: self.fs(facts)?,
+            sighand,
+            signal,
+            pending: signals::pending(facts, thread, false)?,
+            blocked: machine.mask,
+            rseq: machine.rseq,
+        })
+    }
+
+    fn cred(&mut self, facts: &Facts, answers: &Answers) -> usize {
+        let status = &facts.status;
+        // /proc has real, effective, saved; the image has real, saved, effective.
+        let order = |[real, effective, saved, fs]: [u32; 4]| [real, saved, effective, fs];
+        let mut groups = status.groups.clone();
+        groups.sort_unstable();
+        groups.dedup();
+        let [inheritable, permitted, effective, bounding, _] = status.caps;
+        let cred = Cred {
+            uids: order(status.uids),
+            gids: order(status.gids),
+            groups,
+            caps: [inheritable, permitted, effective, bounding],
+            securebits: answers.securebits,
+        };
+        // Trees have few different ones.
+        self.creds.iter().position(|c| *c == cred).unwrap_or_else(|| {
+            self.creds.push(cred);
+            self.creds.len() - 1
+        })
+    }
+
+    fn table(&mut self, facts: &Facts, cred: usize) -> Result<usize, DumpError> {
+        let tables = &mut self.body.objects.file_tables;
+        if let Some(known) = self.table_sharing.find(facts, tables.len())? {
+            return Ok(known);
+        }
+        tables.push(self.files.table(facts, cred)?);
+        Ok(tables.len() - 1)
+    }
+
+    fn fs(&mut self, facts: &Facts) -> Result<usize, DumpError> {
+        let fss = &mut self.body.objects.fss;
+        if let Some(known) = self.fs_sharing.find(facts, fss.len())? {
+            return Ok(known);
+        }
+        let own = |name: &str| format!("/proc/{}/task/{}/{name}", facts.pid, facts.tid);
+        let failed = |name: &str| DumpError::task(facts.tid, format!("read {}", own(name)));
+        let root = names::link(&own("root")).map_err(failed("root"))?;
+        if root != b"/" {
+            let object = format!("root directory {}", String::from_utf8_lossy(&root));
+            return Err(facts.refuse(object, "it is not that of the mount namespace"));
+        }
+        let cwd = names::link(&own("cwd")).map_err(failed("cwd"))?;
+        let meta = std::fs::metadata(own("cwd")).map_err(failed("cwd"))?;
+        let (device, inode) = {
+            use std::os::unix::fs::MetadataExt;
+            (meta.dev(), meta.ino())
+        };
+        if let Some(reason) = self.files.names.mismatch(&cwd, device, inode) {
+            let object = format!("current directory {}", String::from_utf8_lossy(&cwd));
+            return Err(facts.refuse(object, reason));
+        }
+        fss.push(Fs { umask: facts.status.umask.unwrap_or(0o022), cwd, root });
+        Ok(fss.len() - 1)
+    }
+
+    fn objects(self) -> crate::image::Objects {
+        let mut objects = self.body.objects;
+        objects.files = self.files.objects;
+        objects.pipes = self.files.pipes;
+        objects.mms = self.memory.mms;
+        objects.shms = self.memory.shms;
+        objects.creds = self.creds;
+        objects
+    }
+}
+
+fn zombie(facts: &Facts) -> Zombie {
+    Zombie {
+        comm: comm(&facts.stat.comm),
+        exit_code: facts.stat.exit_code as u32,
+        exit_signal: facts.stat.exit_signal,
+        pdeath_signal: 0,
+    }
+}
+
+/// Sixteen bytes, the last of which is NUL.
+fn comm(name: &[u8]) -> [u8; 16] {
+    let mut comm = [0u8; 16];
+    for (slot, byte) in comm.iter_mut().take(15).zip(name) {
+        *slot = *byte;
+    }
+    comm
+}

@@ -1,0 +1,172 @@
+//! What /proc tells about each task without touching it, and what of it cannot be saved.
+
+use std::collections::HashMap;
+use std::os::unix::fs::MetadataExt;
+
+use super::stop::{Place, Tree};
+use crate::error::DumpError;
+use crate::sys::procfs::{self, Stat, Status};
+
+/// Namespaces that all tasks of a tree must have in common.
+const NAMESPACES: [&str; 7] = ["mnt", "user", "net", "uts", "ipc", "cgroup", "time"];
+
+/// One task.
+#[derive(Debug)]
+pub(super) struct Facts {
+    /// Index in the task table.
+    pub index: usize,
+    /// Where it is in the tree.
+    pub place: Place,
+    /// Thread-group id, as the checkpointer sees it.
+    pub pid: i32,
+    /// Thread id, likewise.
+    pub tid: i32,
+    /// Whether it has ended.
+    pub zombie: bool,
+    /// /proc/PID/task/TID/stat.
+    pub stat: Stat,
+    /// /proc/PID/task/TID/status.
+    pub status: Status,
+}
+
+impl Facts {
+    /// The error that says that this task has something that cannot be saved.
+    pub fn refuse(&self, object: impl Into<String>, reason: impl Into<String>) -> DumpError {
+        DumpError::Unsupported {
+            index: self.index,
+            pid: self.tid,
+            object: object.into(),
+            reason: reason.into(),
+        }
+    }
+
+    /// The task's file in /proc, by its name.
+    pub fn file(&self, name: &str) -> Result<Vec<u8>, DumpError> {
+        let path = format!("/proc/{}/task/{}/{name}", self.pid, self.tid);
+        procfs::read(&path).map_err(DumpError::task(self.tid, format!("read {path}")))
+    }
+
+    /// The error for a file of /proc that does not look as it should.
+    pub fn malformed(&self, file: &str) -> DumpError {
+        DumpError::Malformed { pid: self.tid, file: file.to_owned() }
+    }
+
+    /// Whether it leads its thread group.
+    pub fn leads(&self) -> bool {
+        self.place.thread == 0
+    }
+}
+
+/// Reads the facts of all tasks, in the order of the task table.
+pub(super) fn read(tree: &Tree) -> Result<Vec<Facts>, DumpError> {
+    let own = procfs::read("/proc/self/status").ok().as_deref().and_then(procfs::status);
+    let own = own.unwrap_or_default();
+    let mut namespaces = HashMap::new();
+    let mut all = Vec::with_capacity(tree.order.len());
+    for (index, &place) in tree.order.iter().enumerate() {
+        let facts = task(tree, index, place)?;
+        refuse_privileges(&facts, &own)?;
+        if !facts.zombie {
+            check_namespaces(&facts, &mut namespaces)?;
+            if facts.leads() {
+                check_process(&facts)?;
+            }
+        }
+        all.push(facts);
+    }
+    Ok(all)
+}
+
+fn task(tree: &Tree, index: usize, place: Place) -> Result<Facts, DumpError> {
+    let pid = tree.process(place).map_or(0, |p| p.pid);
+    let thread = tree.thread(place);
+    let tid = thread.map_or(pid, |t| t.tracee.tid());
+    let mut facts = Facts {
+        index,
+        place,
+        pid,
+        tid,
+        zombie: thread.is_none(),
+        stat: Stat::default(),
+        status: Status::default(),
+    };
+    facts.stat = procfs::stat(&facts.file("stat")?).ok_or_else(|| facts.malformed("stat"))?;
+    facts.status =
+        procfs::status(&facts.file("status")?).ok_or_else(|| facts.malformed("status"))?;
+    if let Some(signal) = thread.and_then(|t| t.job_stop) {
+        let reason = format!("it is stopped by job control (signal {signal})");
+        return Err(facts.refuse("the task", reason));
+    }
+    Ok(facts)
+}
+
+/// Restrictions that the image has no place for. Those that the checkpointer is under itself are
+/// taken for those of the machine: whoever restarts there is under them too.
+fn refuse_privileges(facts: &Facts, own: &Status) -> Result<(), DumpError> {
+    let status = &facts.status;
+    if facts.zombie {
+        return Ok(());
+    }
+    if (status.seccomp, status.seccomp_filters) != (own.seccomp, own.seccomp_filters) {
+        return Err(facts.refuse("the task", "it is restricted by seccomp"));
+    }
+    if status.no_new_privs && !own.no_new_privs {
+        return Err(facts.refuse("the task", "no_new_privs is set"));
+    }
+    if status.caps[4] != 0 {
+        return Err(facts.refuse("the task", "it has ambient capabilities"));
+    }
+    Ok(())
+}
+
+/// All tasks must be in the namespaces of the root task; but for pid namespaces, which may nest.
+fn check_namespaces(
+    facts: &Facts,
+    roots: &mut HashMap<&'static str, u64>,
+) -> Result<(), DumpError> {
+    for name in NAMESPACES {
+        let path = format!("/proc/{}/task/{}/ns/{name}", facts.pid, facts.tid);
+        // A kernel without a kind of namespace has only one of it.
+        let inode = std::fs::metadata(&path).map_or(0, |m| m.ino());
+        if *roots.entry(name).or_insert(inode) != inode {
+            let object = format!("{name} namespace");
+            return Err(facts.refuse(object, "it is not that of the root task"));
+        }
+    }
+    let link = |name: &str| {
+        std::fs::read_link(format!("/proc/{}/task/{}/ns/{name}", facts.pid, facts.tid)).ok()
+    };
+    if link("pid") != link("pid_for_children") {
+        let reason = "its children would be born in another one";
+        return Err(facts.refuse("pid namespace", reason));
+    }
+    Ok(())
+}
+
+/// What a process has that its image could not.
+fn check_process(facts: &Facts) -> Result<(), DumpError> {
+    let timers = format!("/proc/{}/timers", facts.pid);
+    if procfs::read(&timers).is_ok_and(|t| !t.is_empty()) {
+        return Err(facts.refuse("POSIX timers", "they cannot be saved"));
+    }
+    /// ADDR_NO_RANDOMIZE of sys/personality.h concerns only exec.
+    const NO_RANDOMIZE: u64 = 0x0004_0000;
+    let personality = facts.file("personality")?;
+    let text = String::from_utf8_lossy(&personality);
+    let value = u64::from_str_radix(text.trim(), 16).map_err(|_| facts.malformed("personality"))?;
+    if value & !NO_RANDOMIZE != 0 {
+        return Err(facts.refuse("personality", format!("{value:#x} cannot be saved")));
+    }
+    Ok(())
+}
+
+/// The root must be the init of its pid namespace.
+pub(super) fn check_container(all: &[Facts]) -> Result<(), DumpError> {
+    match all.first() {
+        Some(root) if root.status.pids.last() != Some(&1) => {
+            let reason = "it is not the init of a pid namespace";
+            Err(DumpError::Argument { pid: root.pid, reason })
+        }
+        _ => Ok(()),
+    }
+}

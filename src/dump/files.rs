@@ -1,0 +1,326 @@
+//! Open files: descriptor tables, open file descriptions and who shares them, pipes.
+//!
+//! Comes in: the descriptors of each process. Goes out: [`OpenFile`]s, [`FileTable`]s and [`Pipe`]s.
+//! Never: a byte taken out of a pipe.
+
+use std::cmp::Ordering;
+use std::collections::HashMap;
+use std::os::unix::fs::MetadataExt;
+
+use super::facts::Facts;
+use super::names::{self, Names};
+use crate::error::DumpError;
+use crate::image::{Descriptor, FileKind, FileTable, OpenFile, Pipe};
+use crate::sys::procfs::{self, FdInfo};
+use crate::sys::{inspect, kcmp, process};
+
+/// Bits of the kernel's f_mode.
+const MODE_READ: u32 = 1;
+const MODE_WRITE: u32 = 2;
+const MODE_SEEK: u32 = 4;
+/// FMODE_PREAD and FMODE_PWRITE.
+const MODE_POSITIONED: u32 = 0x18;
+/// The image format has room for this much.
+const PIPE_MAX: usize = 64 * 1024;
+/// Devices that keep no state of their own, by (major, minor): null, zero, full, random, urandom.
+const PLAIN_DEVICES: [(u32, u32); 5] = [(1, 3), (1, 5), (1, 7), (1, 8), (1, 9)];
+
+/// Everything about files that was found so far.
+#[derive(Debug)]
+pub(super) struct Files {
+    /// Open file descriptions, and files that are only mapped.
+    pub objects: Vec<OpenFile>,
+    /// Pipes.
+    pub pipes: Vec<Pipe>,
+    /// Paths.
+    pub names: Names,
+    /// Descriptions with the same cheap properties, ordered as kcmp orders them.
+    groups: HashMap<Cheap, Vec<Known>>,
+    /// Files that are only mapped, by path and whether writable.
+    mapped: HashMap<(Vec<u8>, bool), usize>,
+    ends: Vec<Ends>,
+    pipe_index: HashMap<u64, usize>,
+}
+
+/// What equal descriptions have in common, at the least.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Cheap {
+    device: u64,
+    inode: u64,
+    flags: u32,
+    position: u64,
+}
+
+/// A description that has been seen, by one of its descriptors.
+#[derive(Debug, Clone, Copy)]
+struct Known {
+    holder: (i32, i32),
+    object: usize,
+}
+
+/// A descriptor of a task.
+#[derive(Debug, Clone, Copy)]
+struct Holder {
+    tid: i32,
+    fd: i32,
+    /// Index in the task table.
+    task: usize,
+}
+
+/// The first descriptor in the tree of each end of a pipe.
+#[derive(Debug, Clone, Copy, Default)]
+struct Ends {
+    reader: Option<Holder>,
+    writer: Option<Holder>,
+}
+
+/// One descriptor as /proc shows it.
+struct Seen {
+    fd: i32,
+    link: Vec<u8>,
+    info: FdInfo,
+    meta: std::fs::Metadata,
+}
+
+impl Seen {
+    fn object(&self) -> String {
+        format!("descriptor {} ({})", self.fd, String::from_utf8_lossy(&self.link))
+    }
+}
+
+impl Files {
+    /// Nothing yet.
+    pub fn new(names: Names) -> Files {
+        Files {
+            objects: Vec::new(),
+            pipes: Vec::new(),
+            names,
+            groups: HashMap::new(),
+            mapped: HashMap::new(),
+            ends: Vec::new(),
+            pipe_index: HashMap::new(),
+        }
+    }
+
+    /// The descriptor table of a task; `cred` is the index of its credentials.
+    pub fn table(&mut self, facts: &Facts, cred: usize) -> Result<FileTable, DumpError> {
+        let directory = format!("/proc/{}/task/{}/fd", facts.pid, facts.tid);
+        let failed = || DumpError::task(facts.tid, format!("read {directory}"));
+        let mut numbers = Vec::new();
+        for entry in std::fs::read_dir(&directory).map_err(failed())? {
+            let name = entry.map_err(failed())?.file_name();
+            let number = name.to_str().and_then(|n| n.parse::<i32>().ok());
+            numbers.push(number.ok_or_else(|| facts.malformed("fd"))?);
+        }
+        numbers.sort_unstable();
+        let mut descriptors = Vec::with_capacity(numbers.len());
+        for fd in numbers {
+            let seen = look(facts, fd)?;
+            let cloexec = seen.info.flags & libc::O_CLOEXEC as u32 != 0;
+            let file = self.description(facts, &seen, cred)?;
+            descriptors.push(Descriptor { fd, file, cloexec });
+        }
+        Ok(FileTable { descriptors })
+    }
+
+    /// Index of the open file description behind a descriptor.
+    fn description(&mut self, facts: &Facts, seen: &Seen, cred: usize) -> Result<usize, DumpError> {
+        let key = Cheap {
+            device: seen.meta.dev(),
+            inode: seen.meta.ino(),
+            flags: seen.info.flags & !(libc::O_CLOEXEC as u32),
+            position: seen.info.position,
+        };
+        let holder = (facts.tid, seen.fd);
+        let group = self.groups.entry(key).or_default();
+        let place = match find(group, holder) {
+            Ok(Ok(at)) => return Ok(group.get(at).map_or(0, |k| k.object)),
+            Ok(Err(place)) => place,
+            Err(e) => return Err(DumpError::task(facts.tid, "compare its descriptors")(e)),
+        };
+        let object = self.objects.len();
+        group.insert(place, Known { holder, object });
+        let file = self.open_file(facts, seen, key.flags, cred)?;
+        self.objects.push(file);
+        Ok(object)
+    }
+
+    fn open_file(
+        &mut self,
+        facts: &Facts,
+        seen: &Seen,
+        flags: u32,
+        cred: usize,
+    ) -> Result<OpenFile, DumpError> {
+        let refuse = |reason: &str| facts.refuse(seen.object(), reason);
+        if let Some(lock) = &seen.info.lock {
+            return Err(refuse(&format!("a lock is held ({lock})")));
+        }
+        if flags & libc::O_PATH as u32 != 0 {
+            return Err(refuse("it only names a path (O_PATH)"));
+        }
+        if flags & libc::O_ASYNC as u32 != 0 {
+            return Err(refuse("it sends signals (O_ASYNC)"));
+        }
+        let mut mode = match flags & libc::O_ACCMODE as u32 {
+            0 => MODE_READ,
+            1 => MODE_WRITE,
+            _ => MODE_READ | MODE_WRITE,
+        };
+        let kind = match seen.meta.mode() & libc::S_IFMT {
+            libc::S_IFREG if !seen.link.starts_with(b"anon_inode:") => {
+                mode |= MODE_SEEK | MODE_POSITIONED;
+                self.named(seen).map_err(|reason| refuse(&reason))?
+            }
+            libc::S_IFDIR => {
+                mode |= MODE_SEEK;
+                self.named(seen).map_err(|reason| refuse(&reason))?
+            }
+            libc::S_IFCHR => {
+                let device = (libc::major(seen.meta.rdev()), libc::minor(seen.meta.rdev()));
+                if !PLAIN_DEVICES.contains(&device) {
+                    return Err(refuse(device_reason(device)));
+                }
+                mode |= MODE_SEEK | MODE_POSITIONED;
+                self.named(seen).map_err(|reason| refuse(&reason))?
+            }
+            libc::S_IFIFO if seen.link.starts_with(b"pipe:") => {
+                self.pipe(facts, seen, flags).map_err(refuse)?
+            }
+            libc::S_IFIFO => return Err(refuse("named pipes cannot be saved")),
+            libc::S_IFSOCK => return Err(refuse("sockets cannot be saved")),
+            libc::S_IFBLK => return Err(refuse("block devices cannot be saved")),
+            _ => return Err(refuse("descriptors of this kind cannot be saved")),
+        };
+        Ok(OpenFile { kind, mode, flags, pos: seen.info.position, cred })
+    }
+
+    fn named(&mut self, seen: &Seen) -> Result<FileKind, String> {
+        match self.names.mismatch(&seen.link, seen.meta.dev(), seen.meta.ino()) {
+            None => Ok(FileKind::Named { path: seen.link.clone() }),
+            Some(reason) => Err(reason),
+        }
+    }
+
+    fn pipe(&mut self, facts: &Facts, seen: &Seen, flags: u32) -> Result<FileKind, &'static str> {
+        if flags & libc::O_DIRECT as u32 != 0 {
+            return Err("pipes in packet mode (O_DIRECT) cannot be saved");
+        }
+        let pipe = *self.pipe_index.entry(seen.meta.ino()).or_insert_with(|| {
+            self.ends.push(Ends::default());
+            self.ends.len() - 1
+        });
+        let Some(ends) = self.ends.get_mut(pipe) else { return Err("it cannot be found again") };
+        let holder = Some(Holder { tid: facts.tid, fd: seen.fd, task: facts.index });
+        match flags & libc::O_ACCMODE as u32 {
+            0 => ends.reader = ends.reader.or(holder),
+            1 => ends.writer = ends.writer.or(holder),
+            _ => return Err("a pipe opened for reading and writing cannot be saved"),
+        }
+        Ok(FileKind::Pipe { pipe })
+    }
+
+    /// Index of a file that is mapped, or the program of a process.
+    pub fn mapped(&mut self, path: &[u8], writable: bool, cred: usize) -> usize {
+        *self.mapped.entry((path.to_vec(), writable)).or_insert_with(|| {
+            let access = if writable { libc::O_RDWR } else { libc::O_RDONLY } as u32;
+            let write = if writable { MODE_WRITE } else { 0 };
+            self.objects.push(OpenFile {
+                kind: FileKind::Named { path: path.to_vec() },
+                mode: MODE_READ | MODE_SEEK | MODE_POSITIONED | write,
+                flags: access,
+                pos: 0,
+                cred,
+            });
+            self.objects.len() - 1
+        })
+    }
+
+    /// When all descriptors are known: reads the pipes, and refuses those with an end elsewhere.
+    pub fn finish(&mut self, all: &[Facts]) -> Result<(), DumpError> {
+        for ends in &self.ends {
+            self.pipes.push(read_pipe(all, *ends)?);
+        }
+        Ok(())
+    }
+}
+
+/// Where `holder`'s description is in a group, or where it belongs.
+fn find(group: &[Known], holder: (i32, i32)) -> std::io::Result<Result<usize, usize>> {
+    let (mut low, mut high) = (0, group.len());
+    while low < high {
+        let middle = usize::midpoint(low, high);
+        let Some(known) = group.get(middle) else { break };
+        match kcmp::compare_files(known.holder, holder)? {
+            Ordering::Equal => return Ok(Ok(middle)),
+            Ordering::Less => low = middle + 1,
+            Ordering::Greater => high = middle,
+        }
+    }
+    Ok(Err(low))
+}
+
+fn look(facts: &Facts, fd: i32) -> Result<Seen, DumpError> {
+    let path = format!("/proc/{}/task/{}/fd/{fd}", facts.pid, facts.tid);
+    let failed = || DumpError::task(facts.tid, format!("read {path}"));
+    let link = names::link(&path).map_err(failed())?;
+    let meta = std::fs::metadata(&path).map_err(failed())?;
+    let name = format!("fdinfo/{fd}");
+    let info = procfs::fdinfo(&facts.file(&name)?).ok_or_else(|| facts.malformed(&name))?;
+    Ok(Seen { fd, link, info, meta })
+}
+
+/// Majors of terminals: 4 and 5 (console, tty), 136 to 143 (pseudo terminals).
+fn device_reason((major, _): (u32, u32)) -> &'static str {
+    match major {
+        4 | 5 | 136..=143 => "terminals cannot be saved",
+        _ => "devices of this kind cannot be saved",
+    }
+}
+
+/// What is in a pipe, both ends of which must be inside the tree, or the other one closed.
+fn read_pipe(all: &[Facts], ends: Ends) -> Result<Pipe, DumpError> {
+    let (end, hung_up) = match (ends.reader, ends.writer) {
+        (Some(reader), Some(_)) => (reader, 0),
+        (Some(reader), None) => (reader, libc::POLLHUP),
+        (None, Some(writer)) => (writer, libc::POLLERR),
+        (None, None) => return Ok(Pipe::default()),
+    };
+    let failed = |what: &str| DumpError::task(end.tid, format!("{what} descriptor {}", end.fd));
+    let holder = process::pidfd(thread_group(end.tid)).map_err(DumpError::from)?;
+    let copy = inspect::copy_descriptor(holder, end.fd).map_err(failed("copy"))?;
+    let polled = inspect::poll_now(&copy, 0).map_err(failed("poll"))?;
+    if polled & hung_up != hung_up {
+        let other = if ends.reader.is_some() { "write" } else { "read" };
+        return Err(refuse_end(
+            all,
+            end,
+            format!("the {other} end of the pipe is held by a process outside the tree"),
+        ));
+    }
+    if ends.reader.is_none() {
+        // Nobody can ever read what is in it.
+        return Ok(Pipe::default());
+    }
+    let data = inspect::pipe_contents(&copy).map_err(failed("read the pipe at"))?;
+    if data.len() > PIPE_MAX {
+        let reason = format!("the pipe holds {} bytes, more than {PIPE_MAX}", data.len());
+        return Err(refuse_end(all, end, reason));
+    }
+    Ok(Pipe { data })
+}
+
+fn refuse_end(all: &[Facts], end: Holder, reason: String) -> DumpError {
+    let link = names::link(&format!("/proc/{}/fd/{}", end.tid, end.fd)).unwrap_or_default();
+    let object = format!("descriptor {} ({})", end.fd, String::from_utf8_lossy(&link));
+    match all.get(end.task) {
+        Some(facts) => facts.refuse(object, reason),
+        None => DumpError::Unsupported { index: end.task, pid: end.tid, object, reason },
+    }
+}
+
+/// pidfd_open(2) takes leaders only.
+fn thread_group(tid: i32) -> i32 {
+    let status = procfs::read(&format!("/proc/{tid}/status"));
+    status.ok().as_deref().and_then(procfs::status).map_or(tid, |s| s.tgid)
+}

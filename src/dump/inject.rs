@@ -1,0 +1,244 @@
+//! Asks the tasks what only they can tell: each runs a little code (`sys::remote`) in the unused end
+//! of its vdso.
+//!
+//! Comes in: stopped threads with their registers. Goes out: their [`Answers`], the threads as they
+//! were before. Never: anything that stays behind when the checkpointer dies; then the code runs on
+//! by itself and puts everything back.
+
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::FileExt;
+use std::time::{Duration, Instant};
+
+use super::cpu::{Machine, settled};
+use super::facts::Facts;
+use super::stop::{Thread, Tree};
+use crate::error::DumpError;
+use crate::sys::procfs::Mapping;
+use crate::sys::ptrace::{Registers, Stop};
+use crate::sys::remote::{self, ANSWERS, Answers, Job};
+
+/// How long the few system calls may take in one task.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Processes that are asked at the same time: each needs a descriptor.
+const BATCH: usize = 128;
+/// Largest negated errno.
+const LAST_ERRNO: u64 = -4095i64 as u64;
+
+/// Everything about one live thread that the questions need.
+pub(super) struct Subject<'a> {
+    /// What /proc says.
+    pub facts: &'a Facts,
+    /// The stopped thread.
+    pub thread: &'a Thread,
+    /// Its registers and signal mask.
+    pub machine: &'a Machine,
+    /// Mappings of its process.
+    pub maps: &'a [Mapping],
+}
+
+/// A thread that runs the code.
+struct Session<'a> {
+    subject: &'a Subject<'a>,
+    memory: File,
+    /// Where the code is.
+    code: u64,
+    /// What was there.
+    before: Vec<u8>,
+    /// The signal that makes the stops.
+    signal: i32,
+    /// Whether that signal also came from elsewhere, and means something to the task.
+    kept_back: bool,
+}
+
+/// Asks all of `subjects`, which are in the order of the task table, and returns the answers in the
+/// same order. Threads of one process are asked one after the other, processes at the same time.
+pub(super) fn ask(tree: &Tree, subjects: &[Subject<'_>]) -> Result<Vec<Answers>, DumpError> {
+    let mut answers: Vec<Option<Answers>> = subjects.iter().map(|_| None).collect();
+    let rounds = tree.processes.iter().map(|p| p.threads.len()).max().unwrap_or(0);
+    let mut by_round: Vec<Vec<usize>> = vec![Vec::new(); rounds];
+    for (at, subject) in subjects.iter().enumerate() {
+        if let Some(round) = by_round.get_mut(subject.facts.place.thread) {
+            round.push(at);
+        }
+    }
+    for batch in by_round.iter().flat_map(|round| round.chunks(BATCH)) {
+        let mut sessions = Vec::with_capacity(batch.len());
+        for &at in batch {
+            if let Some(subject) = subjects.get(at) {
+                sessions.push((at, begin(subject)?));
+            }
+        }
+        for (at, session) in &mut sessions {
+            if let Some(slot) = answers.get_mut(*at) {
+                *slot = Some(session.answers()?);
+            }
+        }
+        for (_, session) in sessions {
+            session.end()?;
+        }
+    }
+    Ok(answers.into_iter().flatten().collect())
+}
+
+/// The mapping of the vdso.
+pub(super) fn vdso(maps: &[Mapping]) -> Option<&Mapping> {
+    maps.iter().find(|m| m.name == b"[vdso]")
+}
+
+/// End of what a vdso's program headers say is its contents: behind it only section headers and zeros
+/// follow, which nothing reads in memory. The code may be placed there.
+pub(super) fn contents_end(image: &[u8]) -> Option<u64> {
+    let half = |at: usize| Some(u16::from_le_bytes(image.get(at..at + 2)?.try_into().ok()?));
+    let word = |at: usize| Some(u64::from_le_bytes(image.get(at..at + 8)?.try_into().ok()?));
+    const PT_LOAD: u16 = 1;
+    if image.get(..4)? != b"\x7fELF" {
+        return None;
+    }
+    let (table, size, count) = (word(32)? as usize, half(54)? as usize, half(56)? as usize);
+    let mut end = 0;
+    for i in 0..count {
+        let at = table.checked_add(size.checked_mul(i)?)?;
+        if half(at)? == PT_LOAD {
+            end = end.max(word(at.checked_add(16)?)?.checked_add(word(at.checked_add(40)?)?)?);
+        }
+    }
+    (end != 0).then_some(end)
+}
+
+/// Starts the code in one thread.
+fn begin<'a>(subject: &'a Subject<'a>) -> Result<Session<'a>, DumpError> {
+    let facts = subject.facts;
+    let tid = facts.tid;
+    let path = format!("/proc/{}/mem", facts.pid);
+    let memory = OpenOptions::new().read(true).write(true).open(&path);
+    let memory = memory.map_err(DumpError::task(tid, format!("open {path}")))?;
+    let (code, before) = find_place(subject, &memory)?;
+    let signal = stop_signal(facts);
+    let registers = settled(&subject.machine.registers);
+    let last = |numbers: &[i32]| numbers.last().copied().unwrap_or(tid);
+    let leads = facts.leads();
+    let sigchld = 1u64 << (libc::SIGCHLD - 1);
+    let job = Job {
+        registers,
+        mask: subject.machine.mask,
+        actions: if leads { facts.status.caught | sigchld } else { 0 },
+        tgid: last(&facts.status.tgids),
+        tid: last(&facts.status.pids),
+        signal,
+    };
+    let failed = |what: &str| DumpError::task(tid, what.to_owned());
+    let tracee = &subject.thread.tracee;
+    memory.write_all_at(&job.bytes(), code).map_err(failed("write to its vdso"))?;
+    tracee.set_signal_mask(!(1 << (signal - 1))).map_err(failed("block its signals"))?;
+    let start = Registers { rip: code, orig_rax: u64::MAX, ..registers };
+    tracee.set_registers(&start).map_err(failed("set its registers"))?;
+    tracee.resume(0).map_err(failed("let it run"))?;
+    Ok(Session { subject, memory, code, before, signal, kept_back: false })
+}
+
+/// The first free address in the vdso, and the bytes that are there now.
+fn find_place(subject: &Subject<'_>, memory: &File) -> Result<(u64, Vec<u8>), DumpError> {
+    let refuse = |reason: &str| subject.facts.refuse("vdso", reason);
+    let mapping = vdso(subject.maps).ok_or_else(|| refuse("the task has none"))?;
+    let mut image = vec![0u8; (mapping.end - mapping.start) as usize];
+    memory
+        .read_exact_at(&mut image, mapping.start)
+        .map_err(DumpError::task(subject.facts.tid, "read its vdso"))?;
+    let end = contents_end(&image).ok_or_else(|| refuse("it is not an ELF file"))?;
+    let at = end.next_multiple_of(16) as usize;
+    let before = image.get(at..at + remote::size());
+    let before = before.ok_or_else(|| refuse("it has no room behind its contents"))?.to_vec();
+    Ok((mapping.start + at as u64, before))
+}
+
+/// A signal that stops a traced task but does nothing to an untraced one: not caught, not blocked, and
+/// ignored, if only by default. Where a program catches all of these, SIGURG, which programs have to
+/// expect at any time.
+fn stop_signal(facts: &Facts) -> i32 {
+    let status = &facts.status;
+    let ignored_by_default = [libc::SIGURG, libc::SIGWINCH, libc::SIGCHLD];
+    let free = |signal: i32| (status.caught | status.blocked) & 1 << (signal - 1) == 0;
+    let ignored = (1..=31).filter(|s| status.ignored & 1 << (s - 1) != 0);
+    let usable = ignored_by_default.into_iter().chain(ignored).find(|&s| free(s));
+    usable.unwrap_or(libc::SIGURG)
+}
+
+impl Session<'_> {
+    fn failed(&self, what: &str) -> impl FnOnce(std::io::Error) -> DumpError + use<> {
+        DumpError::task(self.subject.facts.tid, what.to_owned())
+    }
+
+    /// Waits until the code stops at `place`; returns the registers.
+    fn wait(&mut self, place: u64) -> Result<Registers, DumpError> {
+        let facts = self.subject.facts;
+        let tid = facts.tid;
+        let tracee = &self.subject.thread.tracee;
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let stop = tracee.wait_stop(deadline).map_err(self.failed("wait for its answers"))?;
+            let deliver = match stop {
+                Stop::Gone => {
+                    let reason = "it has been killed".to_owned();
+                    return Err(DumpError::Busy { pid: tid, reason });
+                }
+                Stop::Signal(signal) if signal == self.signal => {
+                    let registers = tracee.registers();
+                    let registers = registers.map_err(self.failed("read its registers"))?;
+                    if registers.rip == self.code + place {
+                        return Ok(registers);
+                    }
+                    self.kept_back = facts.status.caught & 1 << (signal - 1) != 0;
+                    0
+                }
+                // Only SIGSTOP and what a fault forces get through the mask.
+                Stop::Signal(libc::SIGSTOP) => libc::SIGSTOP,
+                Stop::Signal(signal) => {
+                    self.put_back()?;
+                    let reason = format!("signal {signal} while it was asked for its state");
+                    return Err(DumpError::Busy { pid: tid, reason });
+                }
+                _ => 0,
+            };
+            tracee.resume(deliver).map_err(self.failed("let it run"))?;
+        }
+    }
+
+    /// The answers; afterwards the code runs to its end.
+    fn answers(&mut self) -> Result<Answers, DumpError> {
+        let registers = self.wait(remote::stops().answered)?;
+        if registers.r12 >= LAST_ERRNO {
+            let cause = std::io::Error::from_raw_os_error(registers.r12.wrapping_neg() as i32);
+            return Err(self.failed("map a page in it")(cause));
+        }
+        let mut page = [0u8; ANSWERS];
+        let read = self.memory.read_exact_at(&mut page, registers.r12);
+        read.map_err(self.failed("read its answers"))?;
+        self.subject.thread.tracee.resume(0).map_err(self.failed("let it run"))?;
+        let refused = || self.subject.facts.refuse("the task", "it could not tell its state");
+        Answers::parse(&page).ok_or_else(refused)
+    }
+
+    /// Waits for the end of the code and makes the thread what it was.
+    fn end(mut self) -> Result<(), DumpError> {
+        self.wait(remote::stops().done)?;
+        self.put_back()
+    }
+
+    fn put_back(&mut self) -> Result<(), DumpError> {
+        let machine = self.subject.machine;
+        let tracee = &self.subject.thread.tracee;
+        let failed = |what: &str| self.failed(what);
+        tracee.set_registers(&machine.registers).map_err(failed("put back its registers"))?;
+        tracee.set_signal_mask(machine.mask).map_err(failed("put back its signal mask"))?;
+        self.memory.write_all_at(&self.before, self.code).map_err(failed("put back its vdso"))?;
+        if self.kept_back {
+            crate::sys::inspect::signal_thread(
+                self.subject.facts.pid,
+                self.subject.facts.tid,
+                self.signal,
+            )
+            .map_err(failed("send it the signal that was kept back"))?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,350 @@
+//! Address spaces: mappings, which pages have contents of their own, and those contents.
+//!
+//! Comes in: the mappings of each process. Goes out: [`Mm`]s and [`Shm`]s with every page run known,
+//! and [`Pages`], from which the writer takes the contents. Never: a page of the tasks kept here.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::os::unix::fs::{FileExt, MetadataExt};
+
+use super::facts::Facts;
+use super::files::Files;
+use super::names;
+use crate::error::{DumpError, Error};
+use crate::image::{Mm, PAGE, PageRun, Shm, Vma, VmaKind};
+use crate::image::{PageSource, PagesOf};
+use crate::sys::inspect;
+use crate::sys::procfs::{self, Mapping};
+use crate::sys::remote::Answers;
+
+/// VM_* bits of the kernel, include/linux/mm.h.
+const VM_WRITE: u64 = 0x2;
+const VM_SHARED: u64 = 0x8;
+const VM_MAYWRITE: u64 = 0x20;
+const VM_UFFD: u64 = 0x200 | 0x1000;
+const VM_PFNMAP: u64 = 0x400;
+const VM_IO: u64 = 0x4000;
+const VM_HUGETLB: u64 = 0x40_0000;
+const VM_SOFTDIRTY: u64 = 0x800_0000;
+const VM_MIXEDMAP: u64 = 0x1000_0000;
+/// Where the filter of /proc/PID/coredump_filter starts in the kernel's mm flags.
+const DUMP_FILTER_SHIFT: u32 = 2;
+
+/// Address spaces and shared memory that were found so far.
+#[derive(Debug, Default)]
+pub(super) struct Memory {
+    /// Address spaces.
+    pub mms: Vec<Mm>,
+    /// Shared anonymous memory.
+    pub shms: Vec<Shm>,
+    /// Process that has each address space.
+    owners: Vec<i32>,
+    /// A name of each shared object in /proc/PID/map_files.
+    shared: Vec<String>,
+    shm_index: HashMap<((u32, u32), u64), usize>,
+}
+
+/// Reads the mappings of a process.
+pub(super) fn maps(facts: &Facts) -> Result<Vec<Mapping>, DumpError> {
+    procfs::smaps(&facts.file("smaps")?).ok_or_else(|| facts.malformed("smaps"))
+}
+
+impl Memory {
+    /// Adds the address space of a process; returns its index.
+    pub fn add(
+        &mut self,
+        facts: &Facts,
+        maps: &[Mapping],
+        answers: &Answers,
+        files: &mut Files,
+        cred: usize,
+    ) -> Result<usize, DumpError> {
+        let path = format!("/proc/{}/pagemap", facts.pid);
+        let pagemap =
+            File::open(&path).map_err(DumpError::task(facts.pid, format!("open {path}")))?;
+        let mut vmas = Vec::with_capacity(maps.len());
+        for mapping in maps.iter().filter(|m| m.name != b"[vsyscall]") {
+            vmas.push(self.vma(facts, mapping, &pagemap, files, cred)?);
+        }
+        let auxv = procfs::auxv(&facts.file("auxv")?);
+        let [code, code_end, data, data_end, brk, stack, arg, arg_end, env, env_end] =
+            facts.stat.addresses;
+        let index = self.mms.len();
+        self.mms.push(Mm {
+            exe: Some(program(facts, files, cred)?),
+            def_flags: 0,
+            flags: dump_filter(facts)? << DUMP_FILTER_SHIFT,
+            fields: [
+                code,
+                code_end,
+                data,
+                data_end,
+                brk,
+                answers.brk,
+                stack,
+                arg,
+                arg_end,
+                env,
+                env_end,
+            ],
+            auxv,
+            vmas,
+            vdso: maps.iter().find(|m| m.name == b"[vdso]").map_or(0, |m| m.start),
+        });
+        self.owners.push(facts.pid);
+        Ok(index)
+    }
+
+    fn vma(
+        &mut self,
+        facts: &Facts,
+        mapping: &Mapping,
+        pagemap: &File,
+        files: &mut Files,
+        cred: usize,
+    ) -> Result<Vma, DumpError> {
+        let mut vma = Vma {
+            start: mapping.start,
+            end: mapping.end,
+            flags: mapping.flags & !VM_SOFTDIRTY,
+            kind: VmaKind::Vdso,
+            pgoff: mapping.offset / PAGE,
+            file_size: 0,
+            pages: Vec::new(),
+        };
+        if matches!(mapping.name.as_slice(), b"[vdso]" | b"[vvar]" | b"[vvar_vclock]") {
+            return Ok(vma);
+        }
+        let refuse = |reason: &str| facts.refuse(object(mapping), reason);
+        let droppable = check(mapping).map_err(refuse)?;
+        (vma.kind, vma.file_size) = self.kind(facts, mapping, files, cred)?;
+        let has_own = match vma.kind {
+            VmaKind::Anon => mapping.resident + mapping.swapped != 0,
+            VmaKind::File(_) => mapping.anonymous + mapping.swapped != 0,
+            _ => false,
+        };
+        if has_own && !droppable {
+            let runs = inspect::private_pages(pagemap, mapping.start, mapping.end);
+            let runs = runs.map_err(DumpError::task(facts.pid, "read its page map"))?;
+            vma.pages = runs.into_iter().map(run).collect();
+        }
+        Ok(vma)
+    }
+
+    /// What a mapping maps, and the size of the file behind it.
+    fn kind(
+        &mut self,
+        facts: &Facts,
+        mapping: &Mapping,
+        files: &mut Files,
+        cred: usize,
+    ) -> Result<(VmaKind, u64), DumpError> {
+        let name = mapping.name.as_slice();
+        let refuse = |reason: &str| facts.refuse(object(mapping), reason);
+        let anonymous = mapping.inode == 0 || (!mapping.shared && name == b"/dev/zero");
+        if anonymous && !mapping.shared {
+            return Ok((VmaKind::Anon, 0));
+        }
+        if name.starts_with(b"/SYSV") {
+            return Err(refuse("System V shared memory cannot be saved"));
+        }
+        let shared_anonymous = name.starts_with(b"/dev/zero")
+            || name.starts_with(b"[anon_shmem:")
+            || name.starts_with(b"/memfd:");
+        if shared_anonymous {
+            if !mapping.shared {
+                return Err(refuse("a private mapping of a memfd cannot be saved"));
+            }
+            let shm = self.shm(facts, mapping)?;
+            let size = self.shms.get(shm).map_or(0, |s| s.size);
+            return Ok((VmaKind::ShmAnon(shm), size));
+        }
+        let path = unescape(name);
+        let size = same_file(facts, mapping, &path, files).map_err(|reason| refuse(&reason))?;
+        if mapping.flags & VM_SHARED != 0 || mapping.shared {
+            let writable = mapping.flags & (VM_WRITE | VM_MAYWRITE) != 0;
+            return Ok((VmaKind::ShmFile(files.mapped(&path, writable, cred)), size));
+        }
+        Ok((VmaKind::File(files.mapped(&path, false, cred)), size))
+    }
+
+    /// Index of a shared object, whose pages are found when it is first met.
+    fn shm(&mut self, facts: &Facts, mapping: &Mapping) -> Result<usize, DumpError> {
+        let key = (mapping.device, mapping.inode);
+        if let Some(&known) = self.shm_index.get(&key) {
+            return Ok(known);
+        }
+        let path = format!("/proc/{}/map_files/{:x}-{:x}", facts.pid, mapping.start, mapping.end);
+        let failed = |what: &str| DumpError::task(facts.pid, format!("{what} {path}"));
+        let file = File::open(&path).map_err(failed("open"))?;
+        let size = file.metadata().map_err(failed("stat"))?.len();
+        let (mut pages, mut from) = (Vec::new(), 0);
+        while let Some((start, end)) = inspect::next_data(&file, from).map_err(failed("seek in"))? {
+            let end = end.next_multiple_of(PAGE);
+            pages.push(run((start, (end - start) / PAGE)));
+            from = end;
+        }
+        let index = self.shms.len();
+        self.shms.push(Shm { size: size.next_multiple_of(PAGE), pages });
+        self.shared.push(path);
+        self.shm_index.insert(key, index);
+        Ok(index)
+    }
+
+    /// Where the writer takes the contents from.
+    pub fn pages(&self) -> Pages {
+        Pages { owners: self.owners.clone(), shared: self.shared.clone(), open: None }
+    }
+}
+
+fn run((address, count): (u64, u64)) -> PageRun {
+    PageRun { address, count, offset: 0 }
+}
+
+/// Refuses mappings that no restart could make; says whether the kernel may drop the contents at any
+/// time, so that they need not be saved.
+fn check(mapping: &Mapping) -> Result<bool, &'static str> {
+    let flags = mapping.flags;
+    if flags & VM_HUGETLB != 0 {
+        return Err("huge pages of hugetlbfs cannot be saved");
+    }
+    if flags & (VM_IO | VM_PFNMAP | VM_MIXEDMAP) != 0 {
+        return Err("memory of a device cannot be saved");
+    }
+    if flags & VM_UFFD != 0 {
+        return Err("it is watched by userfaultfd");
+    }
+    if mapping.name.starts_with(b"/[aio]") || mapping.name.starts_with(b"[aio]") {
+        return Err("asynchronous I/O (io_setup) cannot be saved");
+    }
+    if mapping.name.starts_with(b"anon_inode:") || mapping.name == b"[uprobes]" {
+        return Err("mappings of this kind cannot be saved");
+    }
+    let mut droppable = false;
+    for flag in &mapping.unknown_flags {
+        match flag.as_str() {
+            "dp" => droppable = true,
+            "sl" => return Err("it is sealed (mseal)"),
+            "ss" => return Err("shadow stacks cannot be saved"),
+            "ui" => return Err("it is watched by userfaultfd"),
+            _ => return Err("it has a flag in VmFlags that is not known"),
+        }
+    }
+    Ok(droppable)
+}
+
+/// The size of a mapped file, if its path still leads to it.
+fn same_file(
+    facts: &Facts,
+    mapping: &Mapping,
+    path: &[u8],
+    files: &mut Files,
+) -> Result<u64, String> {
+    let (major, minor) = mapping.device;
+    let device = libc::makedev(major, minor);
+    if let Some(reason) = files.names.mismatch(path, device, mapping.inode) {
+        // Some file systems give stat(2) another device than they give the kernel's own lists.
+        let link = format!("/proc/{}/map_files/{:x}-{:x}", facts.pid, mapping.start, mapping.end);
+        let real = std::fs::metadata(link).map_err(|_| reason)?;
+        if let Some(reason) = files.names.mismatch(path, real.dev(), real.ino()) {
+            return Err(reason);
+        }
+    }
+    Ok(files.names.look_up(path).map_or(0, |found| found.size))
+}
+
+/// Index of the executable.
+fn program(facts: &Facts, files: &mut Files, cred: usize) -> Result<usize, DumpError> {
+    let link = format!("/proc/{}/exe", facts.pid);
+    let failed = || DumpError::task(facts.pid, format!("read {link}"));
+    let path = names::link(&link).map_err(failed())?;
+    let meta = std::fs::metadata(&link).map_err(failed())?;
+    if let Some(reason) = files.names.mismatch(&path, meta.dev(), meta.ino()) {
+        return Err(facts.refuse(format!("program {}", String::from_utf8_lossy(&path)), reason));
+    }
+    Ok(files.mapped(&path, false, cred))
+}
+
+fn dump_filter(facts: &Facts) -> Result<u64, DumpError> {
+    let path = format!("/proc/{}/coredump_filter", facts.pid);
+    // A kernel without core dumps has no such file.
+    let Ok(data) = procfs::read(&path) else { return Ok(0) };
+    let text = String::from_utf8_lossy(&data);
+    u64::from_str_radix(text.trim(), 16).map_err(|_| facts.malformed("coredump_filter"))
+}
+
+fn object(mapping: &Mapping) -> String {
+    let name = String::from_utf8_lossy(&mapping.name);
+    format!("mapping {:x}-{:x} ({name})", mapping.start, mapping.end)
+}
+
+/// Paths in smaps have a newline as \012.
+fn unescape(name: &[u8]) -> Vec<u8> {
+    let mut path = Vec::with_capacity(name.len());
+    let mut rest = name;
+    while let Some((&first, tail)) = rest.split_first() {
+        match rest.strip_prefix(b"\\012") {
+            Some(tail) => {
+                path.push(b'\n');
+                rest = tail;
+            }
+            None => {
+                path.push(first);
+                rest = tail;
+            }
+        }
+    }
+    path
+}
+
+/// Contents of the pages, read while the image is written: the tasks are still stopped.
+#[derive(Debug)]
+pub(super) struct Pages {
+    owners: Vec<i32>,
+    shared: Vec<String>,
+    /// What was read from last.
+    open: Option<(PagesOf, File)>,
+}
+
+impl PageSource for Pages {
+    fn read(&mut self, from: PagesOf, address: u64, buf: &mut [u8]) -> Result<(), Error> {
+        let (pid, path) = match from {
+            PagesOf::Mm(mm) => {
+                let pid = self.owners.get(mm).copied().unwrap_or(0);
+                (pid, format!("/proc/{pid}/mem"))
+            }
+            PagesOf::Shm(shm) => (0, self.shared.get(shm).cloned().unwrap_or_default()),
+        };
+        let failed = || DumpError::task(pid, format!("read {path} at {address:#x}"));
+        if self.open.as_ref().is_none_or(|(of, _)| *of != from) {
+            self.open = Some((from, File::open(&path).map_err(failed())?));
+        }
+        let Some((_, file)) = &self.open else { return Ok(()) };
+        file.read_exact_at(buf, address).map_err(failed()).map_err(Error::from)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn newlines_in_paths() {
+        assert_eq!(unescape(b"/a\\012b\\0c"), b"/a\nb\\0c");
+    }
+
+    #[test]
+    fn flags_that_no_restart_could_make_are_refused() {
+        let with = |flags, unknown: &[&str]| Mapping {
+            flags,
+            unknown_flags: unknown.iter().map(|&f| f.to_owned()).collect(),
+            ..Mapping::default()
+        };
+        assert_eq!(check(&with(0x73, &[])), Ok(false));
+        assert_eq!(check(&with(0x73, &["dp"])), Ok(true));
+        for (flags, unknown) in [(VM_HUGETLB, ""), (VM_IO, ""), (0x200, ""), (0, "sl"), (0, "zz")] {
+            let unknown: Vec<&str> = [unknown].into_iter().filter(|u| !u.is_empty()).collect();
+            assert!(check(&with(flags, &unknown)).is_err(), "{flags:x} {unknown:?}");
+        }
+    }
+}

@@ -1,0 +1,307 @@
+//! Looking at another task's descriptors and memory without touching it.
+//!
+//! Comes in: a pid and numbers of that task. Goes out: copies of its descriptors, bytes, addresses.
+//! Never: a change that the task could see.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+
+/// Categories of pages in PAGEMAP_SCAN, from linux/fs.h.
+const PAGE_IS_FILE: u64 = 1 << 2;
+const PAGE_IS_PRESENT: u64 = 1 << 3;
+const PAGE_IS_SWAPPED: u64 = 1 << 4;
+const PAGE_IS_PFNZERO: u64 = 1 << 5;
+/// `_IOWR('f', 16, struct pm_scan_arg)`, Linux 6.7.
+const PAGEMAP_SCAN: libc::Ioctl = 0xc060_6610u32 as libc::Ioctl;
+/// Bits of an entry of /proc/PID/pagemap.
+const ENTRY_PRESENT: u64 = 1 << 63;
+const ENTRY_SWAPPED: u64 = 1 << 62;
+const ENTRY_FILE: u64 = 1 << 61;
+
+fn check(result: libc::c_long) -> io::Result<libc::c_long> {
+    if result == -1 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+fn own(fd: libc::c_long) -> OwnedFd {
+    // SAFETY: every caller passes a descriptor that the kernel has just made for it.
+    unsafe { OwnedFd::from_raw_fd(fd as i32) }
+}
+
+/// A copy of descriptor `fd` of the process: the same open file description.
+///
+/// # Errors
+/// EBADF, EPERM; see pidfd_getfd(2).
+pub fn copy_descriptor(process: impl AsFd, fd: i32) -> io::Result<OwnedFd> {
+    let process = process.as_fd().as_raw_fd();
+    // SAFETY: three numbers; the result is an error or a new descriptor.
+    check(unsafe { libc::syscall(libc::SYS_pidfd_getfd, process, fd, 0) }).map(own)
+}
+
+/// What poll(2) says about a descriptor at once.
+///
+/// # Errors
+/// Those of poll(2).
+pub fn poll_now(fd: impl AsFd, events: i16) -> io::Result<i16> {
+    let mut poll = libc::pollfd { fd: fd.as_fd().as_raw_fd(), events, revents: 0 };
+    // SAFETY: `poll` is one valid pollfd for the time of the call.
+    check(unsafe { libc::poll(&raw mut poll, 1, 0) }.into())?;
+    Ok(poll.revents)
+}
+
+/// A new pipe, read end first, that never waits.
+fn pipe() -> io::Result<(File, File)> {
+    let mut ends = [0; 2];
+    // SAFETY: pipe2 fills an array of two descriptors.
+    check(unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC | libc::O_NONBLOCK) }.into())?;
+    Ok((own(ends[0].into()).into(), own(ends[1].into()).into()))
+}
+
+/// What is in a pipe, by one of its read ends; it stays there.
+///
+/// # Errors
+/// Those of tee(2) and of making a pipe as large.
+pub fn pipe_contents(read_end: impl AsFd) -> io::Result<Vec<u8>> {
+    let source = read_end.as_fd().as_raw_fd();
+    let mut filled: libc::c_int = 0;
+    // SAFETY: FIONREAD writes one int.
+    check(unsafe { libc::ioctl(source, libc::FIONREAD, &raw mut filled) }.into())?;
+    if filled <= 0 {
+        return Ok(Vec::new());
+    }
+    let (mut read, write) = pipe()?;
+    // SAFETY: F_GETPIPE_SZ takes no argument.
+    let size = check(unsafe { libc::fcntl(source, libc::F_GETPIPE_SZ) }.into())?;
+    let size = size as libc::c_int;
+    // SAFETY: F_SETPIPE_SZ takes a number.
+    let sized = unsafe { libc::fcntl(write.as_raw_fd(), libc::F_SETPIPE_SZ, size) };
+    check(sized.into())?;
+    // SAFETY: two descriptors and two numbers.
+    let got =
+        unsafe { libc::tee(source, write.as_raw_fd(), filled as usize, libc::SPLICE_F_NONBLOCK) };
+    check(got as libc::c_long)?;
+    drop(write);
+    let mut data = Vec::with_capacity(filled as usize);
+    read.read_to_end(&mut data)?;
+    if data.len() != filled as usize {
+        return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the pipe changed meanwhile"));
+    }
+    Ok(data)
+}
+
+/// Sends a signal to one thread (tgkill(2)).
+///
+/// # Errors
+/// ESRCH, EPERM.
+pub fn signal_thread(pid: i32, tid: i32, signal: i32) -> io::Result<()> {
+    // SAFETY: three numbers.
+    check(unsafe { libc::syscall(libc::SYS_tgkill, pid, tid, signal) }).map(drop)
+}
+
+/// User address of the robust futex list of thread `tid`, 0 for none.
+///
+/// # Errors
+/// Those of get_robust_list(2).
+pub fn robust_list(tid: i32) -> io::Result<u64> {
+    let (mut head, mut length) = (0u64, 0usize);
+    // SAFETY: the call writes one pointer and one size.
+    let result =
+        unsafe { libc::syscall(libc::SYS_get_robust_list, tid, &raw mut head, &raw mut length) };
+    check(result)?;
+    Ok(head)
+}
+
+/// Names of the running kernel: release, version, machine.
+///
+/// # Errors
+/// Those of uname(2).
+pub fn kernel_names() -> io::Result<[Vec<u8>; 3]> {
+    // SAFETY: utsname is arrays of bytes, for which all zeros is a value.
+    let mut names: libc::utsname = unsafe { std::mem::zeroed() };
+    // SAFETY: uname fills the struct that it is given.
+    check(unsafe { libc::uname(&raw mut names) }.into())?;
+    let text = |field: &[libc::c_char]| -> Vec<u8> {
+        field.iter().map(|&c| c as u8).take_while(|&b| b != 0).collect()
+    };
+    Ok([text(&names.release), text(&names.version), text(&names.machine)])
+}
+
+/// Private pages of an address range: those that differ from what is mapped there.
+///
+/// `pagemap` is the opened /proc/PID/pagemap. Returns runs of (first address, pages), ascending.
+///
+/// # Errors
+/// Those of reading it.
+pub fn private_pages(pagemap: &File, start: u64, end: u64) -> io::Result<Vec<(u64, u64)>> {
+    match scan_pages(pagemap, start, end) {
+        Err(e) if matches!(e.raw_os_error(), Some(libc::ENOTTY | libc::EINVAL)) => {
+            read_pages(pagemap, start, end)
+        }
+        other => other,
+    }
+}
+
+/// [`private_pages`] with PAGEMAP_SCAN, which steps over holes at once.
+fn scan_pages(pagemap: &File, start: u64, end: u64) -> io::Result<Vec<(u64, u64)>> {
+    #[repr(C)]
+    struct Scan {
+        size: u64,
+        flags: u64,
+        start: u64,
+        end: u64,
+        walk_end: u64,
+        vec: u64,
+        vec_len: u64,
+        max_pages: u64,
+        category_inverted: u64,
+        category_mask: u64,
+        category_anyof_mask: u64,
+        return_mask: u64,
+    }
+    #[repr(C)]
+    #[derive(Clone, Copy, Default)]
+    struct Region {
+        start: u64,
+        end: u64,
+        categories: u64,
+    }
+    let mut regions = vec![Region::default(); 512];
+    let mut runs = Runs::default();
+    let mut from = start;
+    while from < end {
+        let mut scan = Scan {
+            size: size_of::<Scan>() as u64,
+            flags: 0,
+            start: from,
+            end,
+            walk_end: 0,
+            vec: regions.as_mut_ptr() as u64,
+            vec_len: regions.len() as u64,
+            max_pages: 0,
+            category_inverted: PAGE_IS_FILE | PAGE_IS_PFNZERO,
+            category_mask: PAGE_IS_FILE | PAGE_IS_PFNZERO,
+            category_anyof_mask: PAGE_IS_PRESENT | PAGE_IS_SWAPPED,
+            return_mask: PAGE_IS_PRESENT | PAGE_IS_SWAPPED,
+        };
+        // SAFETY: the struct is as the kernel has it, and `vec` has room for `vec_len` regions.
+        let got = unsafe { libc::ioctl(pagemap.as_raw_fd(), PAGEMAP_SCAN, &raw mut scan) };
+        let got = check(got.into())? as usize;
+        for region in regions.iter().take(got) {
+            runs.add(region.start, region.end.saturating_sub(region.start) / 4096);
+        }
+        if scan.walk_end <= from {
+            break;
+        }
+        from = scan.walk_end;
+    }
+    Ok(runs.found)
+}
+
+/// [`private_pages`] from the entries of the file: one of 8 bytes for each page, mapped or not.
+fn read_pages(pagemap: &File, start: u64, end: u64) -> io::Result<Vec<(u64, u64)>> {
+    use std::os::unix::fs::FileExt;
+    let mut buffer = vec![0u8; 64 * 1024];
+    let mut runs = Runs::default();
+    let mut at = start;
+    while at < end {
+        let wanted = buffer.len().min(((end - at) / 4096 * 8) as usize);
+        let chunk = buffer.get_mut(..wanted).unwrap_or_default();
+        pagemap.read_exact_at(chunk, at / 4096 * 8)?;
+        for entry in chunk.chunks_exact(8) {
+            let entry = entry.try_into().map_or(0, u64::from_ne_bytes);
+            if entry & (ENTRY_PRESENT | ENTRY_SWAPPED) != 0 && entry & ENTRY_FILE == 0 {
+                runs.add(at, 1);
+            }
+            at += 4096;
+        }
+    }
+    Ok(runs.found)
+}
+
+/// Joins what touches.
+#[derive(Default)]
+struct Runs {
+    found: Vec<(u64, u64)>,
+}
+
+impl Runs {
+    fn add(&mut self, address: u64, pages: u64) {
+        match self.found.last_mut() {
+            Some((start, count)) if *start + *count * 4096 == address => *count += pages,
+            _ => self.found.push((address, pages)),
+        }
+    }
+}
+
+/// Where the next data lies in a sparse file from `offset` on, as (start, end); none behind the last.
+///
+/// # Errors
+/// Those of lseek(2).
+pub fn next_data(file: &File, offset: u64) -> io::Result<Option<(u64, u64)>> {
+    let seek = |from: u64, whence| {
+        // SAFETY: three numbers.
+        check(unsafe { libc::lseek(file.as_raw_fd(), from as libc::off_t, whence) })
+    };
+    let start = match seek(offset, libc::SEEK_DATA) {
+        Ok(start) => start as u64,
+        Err(e) if e.raw_os_error() == Some(libc::ENXIO) => return Ok(None),
+        Err(e) => return Err(e),
+    };
+    Ok(Some((start, seek(start, libc::SEEK_HOLE)? as u64)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+    use std::os::unix::fs::FileExt;
+
+    #[test]
+    fn a_pipe_is_looked_at_and_keeps_what_it_has() {
+        let (mut read, mut write) = pipe().expect("pipe");
+        assert_eq!(pipe_contents(&read).expect("peek"), b"");
+        write.write_all(b"hello").expect("write");
+        write.write_all(&[7; 9000]).expect("write");
+        let seen = pipe_contents(&read).expect("peek");
+        assert_eq!((&seen[..5], seen.len()), (&b"hello"[..], 9005));
+        drop(write);
+        let mut rest = Vec::new();
+        read.read_to_end(&mut rest).expect("read");
+        assert_eq!(rest, seen);
+    }
+
+    #[test]
+    fn a_copied_descriptor_tells_whether_the_other_end_is_open() {
+        let (read, write) = pipe().expect("pipe");
+        let own = crate::sys::process::pidfd(std::process::id() as i32).expect("pidfd");
+        let copy = copy_descriptor(&own, read.as_raw_fd()).expect("copy");
+        assert_eq!(poll_now(&copy, 0).expect("poll") & libc::POLLHUP, 0);
+        drop(write);
+        assert_ne!(poll_now(&copy, 0).expect("poll") & libc::POLLHUP, 0);
+    }
+
+    #[test]
+    fn both_ways_to_find_pages_agree() {
+        let mut memory = vec![0u8; 64 * 4096];
+        let base = (memory.as_ptr() as u64).next_multiple_of(4096);
+        let skip = (base - memory.as_ptr() as u64) as usize;
+        for page in [3usize, 4, 5, 20] {
+            memory[skip + page * 4096] = 1;
+        }
+        let pagemap = File::open("/proc/self/pagemap").expect("open");
+        let (start, end) = (base + 2 * 4096, base + 40 * 4096);
+        let read = read_pages(&pagemap, start, end).expect("read");
+        assert_eq!(read, [(base + 3 * 4096, 3), (base + 20 * 4096, 1)]);
+        assert_eq!(private_pages(&pagemap, start, end).expect("scan"), read);
+        std::hint::black_box(&memory);
+    }
+
+    #[test]
+    fn sparse_files() {
+        let file = tempfile::tempfile_in("/dev/shm").expect("file");
+        file.write_all_at(&[1; 4096], 8192).expect("write");
+        file.set_len(40960).expect("grow");
+        assert_eq!(next_data(&file, 0).expect("seek"), Some((8192, 12288)));
+        assert_eq!(next_data(&file, 12288).expect("seek"), None);
+    }
+}
