@@ -30,7 +30,7 @@ macro_rules! programs {
         }
     };
 }
-programs!(layout arguments errors golden);
+programs!(layout arguments errors golden modes workloads);
 
 #[test]
 fn every_program_is_a_test() {
