@@ -178,7 +178,9 @@ impl<S: Source> Cursor<S> {
 
     /// Drops the first `gone` bytes and reads until `want` are there.
     fn refill(&mut self, gone: usize, want: usize) -> Result<(), ImageError> {
-        self.window.resize(WINDOW, 0);
+        if self.window.is_empty() {
+            self.window = vec![0; WINDOW];
+        }
         self.window.copy_within(gone..self.filled, 0);
         self.filled -= gone;
         self.start = self.pos;

@@ -114,7 +114,9 @@ impl Spool {
 
     /// Takes bytes from the stream until `end` bytes of it were taken, or it ends.
     fn take_until(&mut self, end: u64) -> io::Result<()> {
-        self.buffer.resize(CHUNK, 0);
+        if self.buffer.is_empty() {
+            self.buffer = vec![0; CHUNK];
+        }
         loop {
             let missing = end.saturating_sub(self.copied + self.pending as u64);
             if missing == 0 {

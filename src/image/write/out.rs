@@ -26,8 +26,11 @@ impl Bytes {
     /// The next `count` bytes, with whatever is in them.
     fn take(&mut self, count: usize) -> &mut [u8] {
         let (from, to) = (self.used, self.used + count);
+        if self.all.is_empty() {
+            self.all = vec![0; CHUNK + CHUNK / 4];
+        }
         if self.all.len() < to {
-            self.all.resize(to.max(CHUNK).next_power_of_two(), 0);
+            self.all.resize(to.next_power_of_two(), 0);
         }
         self.used = to;
         self.all.get_mut(from..to).unwrap_or_default()
