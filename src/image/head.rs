@@ -16,6 +16,11 @@ const UTS_MOST: u16 = 1024;
 /// Most bytes of the LSM_INFO payload.
 const LSM_INFO_MOST: u32 = 200;
 
+/// Most pid objects and most tasks: more pids than these no kernel gives at once (PID_MAX_LIMIT).
+const PIDS_MOST: u32 = 1 << 22;
+/// Most pid namespaces inside each other, as in the kernel.
+const DEPTH_MOST: u32 = 32;
+
 /// Reads the head. The cursor is then in front of the first task.
 pub(crate) fn read<S: Source>(cursor: &mut Cursor<S>) -> Result<ImageHead, ImageError> {
     let mut header = header(cursor)?;
@@ -113,17 +118,21 @@ fn arch<S: Source>(cursor: &mut Cursor<S>) -> Result<Arch, ImageError> {
 fn pids<S: Source>(cursor: &mut Cursor<S>) -> Result<PidTable, ImageError> {
     let at = expect(cursor, records::PIDS, "PIDS")?;
     let record = cursor.fixed::<24>(&at, "PIDS")?;
-    let (objects, extra) = (record.u32::<8>(), record.u32::<12>());
-    if objects == 0 {
-        return Err(record.bad("no pid objects"));
+    let (objects, inner) = (record.u32::<8>(), record.u32::<12>());
+    if objects == 0 || objects > PIDS_MOST {
+        return Err(record.bad(format!("{objects} pid objects, must be 1 to {PIDS_MOST}")));
+    }
+    let inner_most = u64::from(objects) * u64::from(DEPTH_MOST);
+    if u64::from(inner) > inner_most {
+        return Err(record.bad(format!("{inner} inner pid numbers, at most {inner_most}")));
     }
     let buffer = expect(cursor, records::BUFFER, "pids_buf")?;
-    let promised = u64::from(objects) * 8 + u64::from(extra) * 4;
+    let promised = u64::from(objects) * 8 + u64::from(inner) * 4;
     if u64::from(buffer.payload()) != promised {
         return Err(buffer.bad(
             "pids_buf",
             format!(
-                "{} bytes, {objects} pid objects and {extra} inner numbers need {promised}",
+                "{} bytes, {objects} pid objects and {inner} inner numbers need {promised}",
                 buffer.payload()
             ),
         ));
@@ -132,7 +141,7 @@ fn pids<S: Source>(cursor: &mut Cursor<S>) -> Result<PidTable, ImageError> {
     // Every object takes 8 bytes that were just read, so this allocates no more than they did.
     let mut table = PidTable { offset: record.i32::<16>(), ..PidTable::default() };
     table.starts.reserve_exact(objects as usize + 1);
-    table.numbers.reserve_exact(objects as usize + extra as usize);
+    table.numbers.reserve_exact(objects as usize + inner as usize);
     let mut rest = bytes.as_slice();
     let mut numbers = Vec::new();
     for index in 0..objects {
@@ -167,8 +176,8 @@ fn tasks<S: Source>(cursor: &mut Cursor<S>) -> Result<Vec<TaskIds>, ImageError> 
     let at = expect(cursor, records::TREE, "TREE")?;
     let record = cursor.fixed::<16>(&at, "TREE")?;
     let count = record.u32::<8>();
-    if count == 0 {
-        return Err(record.bad("no tasks"));
+    if count == 0 || count > PIDS_MOST {
+        return Err(record.bad(format!("{count} tasks, must be 1 to {PIDS_MOST}")));
     }
     let buffer = expect(cursor, records::BUFFER, "tree_buf")?;
     let promised = u64::from(count) * 24;

@@ -12,7 +12,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{FileExt, FileTypeExt};
 
 use crate::error::{Error, SysError};
-use crate::image::{Reader, Source};
+use crate::image::{PAGE, Reader, Source};
 use crate::sys::stream;
 
 /// Bytes that go from a pipe to the file in memory at once.
@@ -45,9 +45,10 @@ pub struct Spool {
     copy: File,
     /// Bytes in `copy`.
     copied: u64,
-    /// What was taken from the stream and is not yet in `copy`: the first `pending` bytes.
+    /// What was taken from the stream and is not yet in `copy`: `buffer[start..end]`.
     buffer: Vec<u8>,
-    pending: usize,
+    start: usize,
+    end: usize,
 }
 
 impl ImageFd {
@@ -62,12 +63,14 @@ impl ImageFd {
                 file.stream_position().map_err(|e| SysError::new("position in the image", e))?;
             return Ok(ImageFd::File { file, base });
         }
+        stream::widen_pipe(&file, CHUNK as i32);
         Ok(ImageFd::Stream(Box::new(Spool {
             from: file,
             copy: stream::memfd(c"usercr image")?,
             copied: 0,
-            buffer: Vec::new(),
-            pending: 0,
+            buffer: vec![0; CHUNK],
+            start: 0,
+            end: 0,
         })))
     }
 
@@ -100,11 +103,11 @@ impl Spool {
     fn read_at(&mut self, offset: u64, buf: &mut [u8], least: usize) -> io::Result<usize> {
         let least = least.min(buf.len());
         self.take_until(offset.saturating_add(least as u64))?;
-        if offset < self.copied {
+        let Some(from) = offset.checked_sub(self.copied) else {
             return again(|| self.copy.read_at(buf, offset));
-        }
-        let from = usize::try_from(offset - self.copied).unwrap_or(usize::MAX);
-        let there = self.buffer.get(..self.pending).and_then(|b| b.get(from..)).unwrap_or_default();
+        };
+        let from = usize::try_from(from).unwrap_or(usize::MAX);
+        let there = self.pending().get(from..).unwrap_or_default();
         let count = there.len().min(buf.len());
         if let (Some(to), Some(from)) = (buf.get_mut(..count), there.get(..count)) {
             to.copy_from_slice(from);
@@ -112,25 +115,26 @@ impl Spool {
         Ok(count)
     }
 
+    /// What was taken and is not yet in the copy.
+    fn pending(&self) -> &[u8] {
+        self.buffer.get(self.start..self.end).unwrap_or_default()
+    }
+
     /// Takes bytes from the stream until `end` bytes of it were taken, or it ends.
     fn take_until(&mut self, end: u64) -> io::Result<()> {
-        if self.buffer.is_empty() {
-            self.buffer = vec![0; CHUNK];
-        }
         loop {
-            let missing = end.saturating_sub(self.copied + self.pending as u64);
+            let missing = end.saturating_sub(self.copied + self.pending().len() as u64);
             if missing == 0 {
                 return Ok(());
             }
-            if self.pending == self.buffer.len() {
+            if self.end == self.buffer.len() {
                 self.flush()?;
             }
-            let room = self.buffer.get_mut(self.pending..).unwrap_or_default();
+            let room = self.buffer.get_mut(self.end..).unwrap_or_default();
             let part = room.len().min(usize::try_from(missing).unwrap_or(usize::MAX));
-            let room = room.get_mut(..part).unwrap_or_default();
-            match self.from.read(room) {
+            match self.from.read(room.get_mut(..part).unwrap_or_default()) {
                 Ok(0) => return Ok(()),
-                Ok(count) => self.pending += count,
+                Ok(count) => self.end += count,
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
                     stream::wait_readable(&self.from)?;
@@ -142,10 +146,13 @@ impl Spool {
 
     /// Brings the copy up to date.
     fn flush(&mut self) -> io::Result<()> {
-        let pending = self.buffer.get(..self.pending).unwrap_or_default();
-        self.copy.write_all_at(pending, self.copied)?;
-        self.copied += pending.len() as u64;
-        self.pending = 0;
+        self.copy.write_all_at(self.pending(), self.copied)?;
+        self.copied += self.pending().len() as u64;
+        // Bytes lie in the buffer as in the copy, counted from the start of a page: copying pages is
+        // slow where two addresses differ by little.
+        let here = self.buffer.as_ptr() as usize as u64;
+        self.start = (self.copied.wrapping_sub(here) % PAGE) as usize;
+        self.end = self.start;
         Ok(())
     }
 }

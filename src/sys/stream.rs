@@ -33,3 +33,10 @@ pub fn wait_readable(fd: impl AsFd) -> io::Result<()> {
         }
     }
 }
+
+/// Makes room for `size` bytes in a pipe, so that reader and writer take turns less often. What is no
+/// pipe, or may not grow, stays as it is.
+pub fn widen_pipe(fd: impl AsFd, size: i32) {
+    // SAFETY: F_SETPIPE_SZ takes an int and touches no memory of ours; on anything but a pipe it fails.
+    unsafe { libc::fcntl(fd.as_fd().as_raw_fd(), libc::F_SETPIPE_SZ, size) };
+}

@@ -4,6 +4,7 @@
 use std::io::Write;
 
 use crate::error::ImageError;
+use crate::image::PAGE;
 use crate::image::records::{HEADER_LEN, Kind};
 
 /// Bytes that are collected before they are written.
@@ -16,19 +17,34 @@ pub(super) struct Out<'w> {
     written: u64,
 }
 
-/// What is collected. The vector only grows, so that a page is not zeroed before it is filled.
+/// What is collected: `all[start..used]`. The vector only grows, so that a page is not zeroed before
+/// it is filled.
 struct Bytes {
     all: Vec<u8>,
+    start: usize,
     used: usize,
 }
 
 impl Bytes {
+    /// Nothing yet; `offset` is the place in the stream.
+    ///
+    /// The bytes lie in memory as in the file, counted from the start of a page. Copying a page to
+    /// the page cache is slow where the two addresses differ by little (measured: 0.70 s for 1 GiB at a
+    /// distance of 8 bytes, 0.40 s at none).
+    fn clear(&mut self, offset: u64) {
+        let here = self.all.as_ptr() as usize as u64;
+        self.start = (offset.wrapping_sub(here) % PAGE) as usize;
+        self.used = self.start;
+    }
+
+    /// How many there are.
+    fn len(&self) -> usize {
+        self.used - self.start
+    }
+
     /// The next `count` bytes, with whatever is in them.
     fn take(&mut self, count: usize) -> &mut [u8] {
         let (from, to) = (self.used, self.used + count);
-        if self.all.is_empty() {
-            self.all = vec![0; CHUNK + CHUNK / 4];
-        }
         if self.all.len() < to {
             self.all.resize(to.next_power_of_two(), 0);
         }
@@ -40,7 +56,9 @@ impl Bytes {
 impl<'w> Out<'w> {
     /// Writes to `to`, in few large pieces.
     pub fn new(to: &'w mut dyn Write) -> Self {
-        Out { to, bytes: Bytes { all: Vec::new(), used: 0 }, written: 0 }
+        let mut bytes = Bytes { all: vec![0; CHUNK + CHUNK / 4], start: 0, used: 0 };
+        bytes.clear(0);
+        Out { to, bytes, written: 0 }
     }
 
     /// Appends a record: `fill` appends its payload.
@@ -86,20 +104,20 @@ impl<'w> Out<'w> {
 
     /// How many pieces of `unit` bytes are best appended next; at least one.
     pub fn piece(&self, unit: usize) -> usize {
-        (CHUNK.saturating_sub(self.bytes.used) / unit).max(1)
+        (CHUNK.saturating_sub(self.bytes.len()) / unit).max(1)
     }
 
     fn flush_if_full(&mut self) -> Result<(), ImageError> {
-        if self.bytes.used >= CHUNK { self.flush() } else { Ok(()) }
+        if self.bytes.len() >= CHUNK { self.flush() } else { Ok(()) }
     }
 
     /// Writes what was collected.
     pub fn flush(&mut self) -> Result<(), ImageError> {
         let offset = self.written;
-        let bytes = self.bytes.all.get(..self.bytes.used).unwrap_or_default();
+        let bytes = self.bytes.all.get(self.bytes.start..self.bytes.used).unwrap_or_default();
         self.to.write_all(bytes).map_err(|source| ImageError::Write { offset, source })?;
         self.written += bytes.len() as u64;
-        self.bytes.used = 0;
+        self.bytes.clear(self.written);
         Ok(())
     }
 }
