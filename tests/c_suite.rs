@@ -30,7 +30,7 @@ macro_rules! programs {
         }
     };
 }
-programs!(layout arguments errors golden modes workloads);
+programs!(layout arguments errors golden modes workloads refusals guarantees);
 
 #[test]
 fn every_program_is_a_test() {

@@ -93,7 +93,7 @@ impl Tree {
         tree.sort();
         match tree.processes.first() {
             Some(first) if !first.threads.is_empty() => Ok(tree),
-            _ => Err(DumpError::Argument { pid: root, reason: "it has ended" }),
+            _ => Err(DumpError::Gone { pid: root }),
         }
     }
 

@@ -25,6 +25,12 @@ pub enum DumpError {
         /// Why not.
         reason: &'static str,
     },
+    /// No process has the pid that was given, or it has ended.
+    #[error("pid {pid}: no such process, or it has ended")]
+    Gone {
+        /// As given.
+        pid: i32,
+    },
     /// A task cannot be stopped now.
     #[error("pid {pid}: cannot be stopped: {reason}")]
     Busy {
@@ -73,6 +79,7 @@ impl DumpError {
         match self {
             DumpError::Unsupported { .. } | DumpError::Unrestartable { .. } => libc::ENOTSUP,
             DumpError::Argument { .. } => libc::EINVAL,
+            DumpError::Gone { .. } => libc::ESRCH,
             DumpError::Busy { .. } => libc::EBUSY,
             DumpError::Task { source, .. } => source.raw_os_error().unwrap_or(libc::EIO),
             DumpError::Malformed { .. } => libc::EIO,
