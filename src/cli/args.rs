@@ -14,8 +14,53 @@ pub struct Arguments {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Write an image of a process and its descendants
+    Checkpoint(CheckpointArgs),
+    /// Bring the tree of an image back, and end as its root task ends
+    Restart(RestartArgs),
     /// Show the tree of an image: who forks whom, and why
     Plan(PlanArgs),
+    /// Show it work: start a tree that counts, checkpoint it, kill it, bring it back
+    Demo,
+    /// A process of the demo's tree
+    #[command(hide = true)]
+    DemoWorker {
+        /// The process that reads what is counted; without it, a member that counts on request
+        count_for: Option<u32>,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct CheckpointArgs {
+    /// The root of the tree
+    #[arg(value_parser = clap::value_parser!(i32).range(1..))]
+    pub pid: i32,
+    /// The file to write; - is standard output
+    pub image: PathBuf,
+    /// End the tree once the image is complete, instead of letting it go on
+    #[arg(long)]
+    pub kill: bool,
+    /// Say what is being done
+    #[arg(short, long)]
+    pub verbose: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct RestartArgs {
+    /// The image; - is standard input
+    pub image: PathBuf,
+    /// Print the pid of the root task and return as soon as the tree runs
+    #[arg(long)]
+    pub detach: bool,
+    /// Give the tasks new pids, instead of those that they had
+    #[arg(long, conflicts_with = "pidns")]
+    pub new_pids: bool,
+    /// Restart in a new pid namespace, where the pids that the tasks had are free
+    #[arg(long)]
+    pub pidns: bool,
+    /// Say what is being done
+    #[arg(short, long)]
+    pub verbose: bool,
 }
 
 #[derive(Debug, Args)]
@@ -31,7 +76,7 @@ pub struct PlanArgs {
     /// Plan for a new pid namespace
     #[arg(long)]
     pub pidns: bool,
-    /// Plan for a system whose pids are below N [default: this system's limit]
+    /// Plan for a system whose pids are below N, instead of for this one
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(301..=4_194_304))]
     pub pid_max: Option<i32>,
 }

@@ -10,11 +10,23 @@ mod args;
 /// A plan as a picture.
 mod draw;
 
+/// `usercr demo`.
+mod demo;
+
 /// `usercr plan`.
 mod plan;
 
+/// `usercr checkpoint` and `usercr restart`.
+mod run;
+
+/// The tree that the demo checkpoints.
+mod worker;
+
 use std::fmt;
+use std::fs::File;
 use std::io::{self, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
@@ -68,8 +80,20 @@ pub fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<ExitCode, Failure> {
     match command {
+        Command::Checkpoint(args) => run::checkpoint(&args),
+        Command::Restart(args) => run::restart(&args),
         Command::Plan(args) => plan::run(&args),
+        Command::Demo => demo::run(),
+        Command::DemoWorker { count_for } => worker::run(count_for),
     }
+}
+
+/// Opens an image; - is standard input.
+fn open_image(path: &Path) -> Result<OwnedFd, Failure> {
+    if path.as_os_str() == "-" {
+        return io::stdin().as_fd().try_clone_to_owned().map_err(Failure::file("standard input"));
+    }
+    Ok(File::open(path).map_err(Failure::file(path.display()))?.into())
 }
 
 /// Says something on standard error. If that is closed there is nobody to tell.

@@ -1,15 +1,14 @@
 //! `usercr plan`: what a restart would do, for people and for programs.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, BufWriter, Write};
-use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::os::fd::AsFd;
 use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
 use super::args::PlanArgs;
-use super::{Failure, draw};
+use super::{Failure, draw, open_image};
 use crate::error::{Error, PlanError};
 use crate::image::{ImageHead, Reader};
 use crate::plan::{self, Plan, PlanOptions};
@@ -43,20 +42,12 @@ struct Read {
 }
 
 fn read(args: &PlanArgs) -> Result<Read, Failure> {
-    let image = open(&args.image)?;
+    let image = open_image(&args.image)?;
     let mut reader = source::open(image.as_fd())?;
     let head = reader.head().map_err(Error::from)?;
     let pid_max = args.pid_max.unwrap_or_else(system_pid_max);
     let plan = plan::build(&head, &PlanOptions { pidns: args.pidns, pid_max });
     Ok(Read { reader, head, plan: plan.map_err(Error::from)? })
-}
-
-/// Opens an image; - is standard input.
-pub fn open(path: &Path) -> Result<OwnedFd, Failure> {
-    if path.as_os_str() == "-" {
-        return io::stdin().as_fd().try_clone_to_owned().map_err(Failure::file("standard input"));
-    }
-    Ok(File::open(path).map_err(Failure::file(path.display()))?.into())
 }
 
 fn system_pid_max() -> i32 {

@@ -12,6 +12,8 @@ use crate::{dump, restart};
 
 mod args;
 mod boundary;
+#[cfg(feature = "cli")]
+pub mod call;
 
 pub use args::{
     CHECKPOINT_FD_NONE, CHECKPOINT_NETNS, CHECKPOINT_SUBTREE, CrCheckpointArgs, CrRestartArgs,
