@@ -31,6 +31,8 @@ const TICK: Duration = Duration::from_millis(5);
 
 pub fn run() -> Result<ExitCode, Failure> {
     call::end_on_request();
+    // What this process was given by whoever started it is no business of the tree.
+    call::keep_descriptors();
     call::adopt_orphans().map_err(Failure::file("prctl"))?;
     let dir = Folder::create()?;
     match story(&dir) {

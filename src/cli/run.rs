@@ -99,25 +99,16 @@ pub fn restart(args: &RestartArgs) -> Result<ExitCode, Failure> {
         (_, true) => Mode::PidNs,
         _ => Mode::Pids,
     };
-    let restarted = restart::restart(&restart::Options {
-        image: image.as_fd(),
+    let options = restart::Options {
         mode,
-        myself: false,
         inspect: true,
-        root: None,
         wait: !args.detach,
-        mntns: false,
-        mnt_pty: false,
-        show_status: false,
-        freezer: None,
-        keep_frozen: false,
-        keep_lsm: false,
-        engine_log: None,
         warn: Conditions(Conditions::MNTPROC | Conditions::MNTPTY),
-        fail: Conditions(0),
         interrupt: Some(&interrupt),
         report: report(messages.as_fd(), args.verbose),
-    })?;
+        ..restart::Options::new(image.as_fd())
+    };
+    let restarted = restart::restart(&options)?;
     let Some(status) = restarted.status else {
         writeln!(io::stdout().lock(), "{}", restarted.pid).map_err(Failure::Output)?;
         return Ok(ExitCode::SUCCESS);
