@@ -111,10 +111,12 @@ impl Compiler<'_> {
             fds.insert(file, fd);
         }
         self.move_vdso(p, mm);
+        // Before anything is mapped: an executable cannot be replaced while it is mapped, and the one
+        // before may be the same file.
+        self.describe_mm(p, mm, &fds);
         for vma in &mm.vmas {
             self.map(p, vma, &fds);
         }
-        self.describe_mm(p, mm, &fds);
         for fd in local {
             self.close(p, &mut model, fd);
         }
