@@ -111,9 +111,9 @@ fn conditions_of_the_callers_own_headers_are_left_alone() {
 
 #[test]
 fn the_variable_is_one_for_library_and_caller() {
-    // The caller reads it, and the library must see what the caller wrote: in a program at a fixed
-    // address the variable is copied into the program, and the library must use that copy.
-    let source = cc::top().join("c-tests/layout.c");
+    // In a program at a fixed address the variable is copied into the program, and the library must
+    // use that copy.
+    let source = cc::top().join("c-tests/variable.c");
     let cwd = tempfile::tempdir().expect("a folder to run in");
     for (link, options) in [
         (Link::Shared, ["-fPIE", "-pie"].as_slice()),
@@ -125,7 +125,10 @@ fn the_variable_is_one_for_library_and_caller() {
         let program = cc::build(&source, link, options);
         let limit = Duration::from_secs(20);
         let (status, text) = cc::run(&program, &[], &[], cwd.path(), limit).expect("it ends");
-        assert!(status.success(), "{link:?} {options:?}: {status}\n{text}");
+        assert!(
+            matches!(status.code(), Some(0 | cc::SKIPPED)),
+            "{link:?} {options:?}: {status}\n{text}"
+        );
     }
 }
 

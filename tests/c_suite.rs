@@ -13,8 +13,6 @@ use std::time::Duration;
 use cc::Link;
 use serde_json::Value;
 
-/// A program's exit status that means "not possible here".
-const SKIPPED: i32 = 77;
 const LIMIT: Duration = Duration::from_secs(120);
 
 /// Declares the test programs: each is two tests, and the list is compared with the folder.
@@ -30,7 +28,7 @@ macro_rules! programs {
         }
     };
 }
-programs!(layout arguments errors golden modes workloads refusals guarantees);
+programs!(layout arguments errors golden modes workloads refusals guarantees interrupt variable);
 
 #[test]
 fn every_program_is_a_test() {
@@ -57,7 +55,7 @@ fn program(name: &str, link: Link) {
         .unwrap_or_else(|e| panic!("{name}, {link:?}: {e}"));
     match status.code() {
         Some(0) => {}
-        Some(SKIPPED) => eprintln!("{name}, {link:?}: {text}"),
+        Some(cc::SKIPPED) => eprintln!("{name}, {link:?}: {text}"),
         _ => panic!("{name}, {link:?}: {status}\n{text}"),
     }
 }

@@ -1,9 +1,10 @@
 //! SIGINT while a restart is under way, and waiting for the root task to end (`abi.md`).
 #![forbid(unsafe_code)]
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::Ordering;
 
+use super::launch::Tree;
 use super::{Mode, Options};
 use crate::error::Error;
 use crate::plan::Plan;
@@ -18,6 +19,9 @@ const TICK: i32 = 100;
 pub struct Forward<'a> {
     options: &'a Options<'a>,
     interrupts: Option<Interrupts>,
+    /// The root task below a coordinator task, while it lives. The init of a namespace takes no signal
+    /// that it has no handler for, so the root task is told too.
+    root: Option<(i32, OwnedFd)>,
 }
 
 impl<'a> Forward<'a> {
@@ -29,7 +33,14 @@ impl<'a> Forward<'a> {
             let signal = if kills { libc::SIGKILL } else { libc::SIGINT };
             let _ = choice.compare_exchange(-1, signal, Ordering::Relaxed, Ordering::Relaxed);
         }
-        Forward { options, interrupts: options.interrupt.map(|_| Interrupts::count()) }
+        let interrupts = options.interrupt.map(|_| Interrupts::count());
+        Forward { options, interrupts, root: None }
+    }
+
+    /// Looks where the tree's root task is, while that cannot have ended.
+    pub fn aim(&mut self, tree: &Tree) {
+        let root = tree.pids.first().copied().filter(|&pid| pid != 0 && pid != tree.pid());
+        self.root = root.and_then(|pid| Some((pid, process::pidfd(pid).ok()?)));
     }
 
     /// Passes on what has come.
@@ -45,8 +56,12 @@ impl<'a> Forward<'a> {
             0 => self.options.report.verbose("interrupted: ignored"),
             signal => {
                 self.options.report.verbose(format!("interrupted: signal {signal} to {pid}"));
-                let _ = process::kill(-pid, signal);
-                let _ = process::kill(pid, signal);
+                let root = self.root.as_ref();
+                let root = root.filter(|(_, pidfd)| !process::wait_ended(pidfd.as_fd(), 0));
+                for pid in [Some(pid), root.map(|(root, _)| *root)].into_iter().flatten() {
+                    let _ = process::kill(-pid, signal);
+                    let _ = process::kill(pid, signal);
+                }
             }
         }
     }

@@ -220,8 +220,10 @@ pub fn restart(options: &Options<'_>) -> Result<Restarted, Error> {
     events.close_sender();
     let watch = Watch { plan: &plan, body: &body, compiled: &compiled, events: &events };
     let tasks = build(&watch, &mut tree, options)?;
+    interrupts.aim(&tree);
     let pid = finish::finish(&watch, tree, tasks)?;
     options.report.verbose(format!("restarted {} tasks, the first is {pid}", plan.image_tasks()));
+    interrupts.pass(pid);
     let status = if options.wait { Some(interrupts.wait(pid)?) } else { None };
     if let Some(status) = status.filter(|_| options.show_status) {
         options.report.answer(ended(status));

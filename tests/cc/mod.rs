@@ -15,6 +15,9 @@ use std::time::{Duration, Instant};
 /// What the static library needs of the system, as `tools/link-shared` has it.
 pub const SYSTEM_LIBS: [&str; 7] = ["-lgcc_s", "-lutil", "-lrt", "-lpthread", "-lm", "-ldl", "-lc"];
 
+/// A program's exit status that means "not possible here".
+pub const SKIPPED: i32 = 77;
+
 /// How a program is linked with the library.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Link {
