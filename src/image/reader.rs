@@ -60,12 +60,11 @@ pub(crate) fn failed<S: Source>(cursor: &mut Cursor<S>, header: &Header) -> Imag
         Ok(bytes) => bytes,
         Err(error) => return error,
     };
-    if bytes.is_empty() {
-        if let Ok(Some(string)) = cursor.peek_header("STRING") {
-            if string.kind == records::STRING.number {
-                bytes = cursor.payload(&string, "STRING", TEXT_MOST).unwrap_or_default();
-            }
+    match cursor.peek_header("STRING") {
+        Ok(Some(string)) if bytes.is_empty() && string.kind == records::STRING.number => {
+            bytes = cursor.payload(&string, "STRING", TEXT_MOST).unwrap_or_default();
         }
+        _ => {}
     }
     let text = String::from_utf8_lossy(&bytes);
     let text = text.trim_matches('\0').replace(|c: char| c.is_control(), " ");

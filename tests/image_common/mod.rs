@@ -496,3 +496,46 @@ pub fn check_pages(body: &mut Body, image: &[u8]) {
         *runs = joined;
     }
 }
+
+/// A record: number of its type, payload.
+pub type Record = (u32, Vec<u8>);
+
+/// The records of an image.
+pub fn split(image: &[u8]) -> Vec<Record> {
+    records::walk(image)
+        .map(|record| {
+            let record = record.unwrap();
+            let from = record.offset as usize;
+            (record.kind, image[from + 8..from + record.len as usize].to_vec())
+        })
+        .collect()
+}
+
+/// The image of these records.
+pub fn join(records: &[Record]) -> Vec<u8> {
+    let mut image = Vec::new();
+    for (kind, payload) in records {
+        image.extend(kind.to_le_bytes());
+        image.extend((payload.len() as u32 + 8).to_le_bytes());
+        image.extend(payload);
+    }
+    image
+}
+
+/// Where the first record of this kind is.
+pub fn position(records: &[Record], kind: records::Kind) -> usize {
+    records.iter().position(|(number, _)| *number == kind.number).unwrap()
+}
+
+/// Puts `bytes` at `offset` (that of the format document, header included) in the `nth` record of
+/// this kind.
+pub fn patch(records: &mut [Record], kind: records::Kind, nth: usize, offset: usize, bytes: &[u8]) {
+    let (_, payload) =
+        records.iter_mut().filter(|(number, _)| *number == kind.number).nth(nth).unwrap();
+    payload[offset - 8..offset - 8 + bytes.len()].copy_from_slice(bytes);
+}
+
+/// An OBJREF record.
+pub fn objref(kind: u32, tag: i32) -> Record {
+    (records::OBJREF.number, [kind.to_le_bytes(), tag.to_le_bytes()].concat())
+}
