@@ -104,18 +104,28 @@ pub fn signal_frame_size() -> u64 {
 }
 
 /// Where the calling thread has registered restartable sequences with the kernel, as its libc tells:
-/// address and candidates for the length, or None.
+/// address and candidates for the length, or None. (Not with dlsym(3), which sees no symbol of a program
+/// that is linked statically.)
 pub fn own_rseq() -> Option<(u64, Vec<u32>)> {
-    // SAFETY: dlsym with a valid name only looks it up. The symbols, where they exist, are glibc's
-    // constants of the types that its manual gives.
-    let (offset, size) = unsafe {
-        let offset = libc::dlsym(libc::RTLD_DEFAULT, c"__rseq_offset".as_ptr()).cast::<isize>();
-        let size = libc::dlsym(libc::RTLD_DEFAULT, c"__rseq_size".as_ptr()).cast::<u32>();
-        if offset.is_null() || size.is_null() {
-            return None;
-        }
-        (*offset, *size)
-    };
+    let (offset, size): (*const isize, *const u32);
+    // SAFETY: both instructions load an address from the table that the linker fills, 0 where the libc
+    // has no such symbol.
+    unsafe {
+        std::arch::asm!(
+            ".weak __rseq_offset",
+            ".weak __rseq_size",
+            "mov {}, qword ptr [rip + __rseq_offset@GOTPCREL]",
+            "mov {}, qword ptr [rip + __rseq_size@GOTPCREL]",
+            out(reg) offset,
+            out(reg) size,
+            options(nostack, readonly)
+        );
+    }
+    if offset.is_null() || size.is_null() {
+        return None;
+    }
+    // SAFETY: glibc's constants of the types that its manual gives.
+    let (offset, size) = unsafe { (*offset, *size) };
     if size == 0 {
         return None;
     }
