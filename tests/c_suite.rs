@@ -28,7 +28,7 @@ macro_rules! programs {
         }
     };
 }
-programs!(layout arguments errors golden modes workloads refusals guarantees interrupt variable);
+programs!(layout arguments errors golden modes workloads refusals guarantees interrupt variable programs);
 
 #[test]
 fn every_program_is_a_test() {
