@@ -20,8 +20,8 @@ pub(super) fn tables(all: &[Facts]) -> Result<(PidTable, Vec<TaskIds>), DumpErro
     for facts in all {
         let status = &facts.status;
         let (pid, depth) = objects.task(facts.tid).ok_or_else(|| facts.malformed("status"))?;
-        // The root's parent is outside whatever it is.
-        let ppid = if facts.index == 0 {
+        // The parent of the root, and of its threads, is outside whatever it is.
+        let ppid = if facts.place.process == 0 {
             0
         } else {
             objects.task(status.ppid).ok_or_else(|| facts.malformed("status"))?.0

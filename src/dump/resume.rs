@@ -4,12 +4,11 @@ use std::time::{Duration, Instant};
 
 use super::stop::{Process, Tree};
 use crate::error::DumpError;
-use crate::sys::process;
 use crate::sys::ptrace::Stop;
+use crate::sys::{process, procfs};
 
 /// How long the end of a task that was killed may take.
 const PATIENCE: Duration = Duration::from_secs(10);
-
 /// Lets all tasks go on.
 pub(super) fn release(tree: Tree) {
     for thread in tree.processes.into_iter().flat_map(|p| p.threads) {
@@ -32,13 +31,16 @@ pub(super) fn end(tree: Tree) -> Result<(), DumpError> {
         wait_for_end(process)?;
     }
     let root = tree.processes.first().map(|p| p.pid);
-    let others: Vec<i32> = living().map(|p| p.pid).filter(|p| Some(*p) != root).collect();
+    let ended: Vec<i32> = living().map(|p| p.pid).collect();
     // Dropping the attachments hands the dead over to their parents.
     drop(tree);
-    for pid in others {
-        // Those that lost their parent may have become children of this process.
-        if process::reap(pid, false).is_err() {
-            continue;
+    for pid in ended.into_iter().filter(|&pid| Some(pid) != root) {
+        // Those that lost their parent may have become children of this process. The root task, if
+        // it is one, is left to the caller.
+        let status = procfs::read(&format!("/proc/{pid}/status"));
+        let parent = status.ok().as_deref().and_then(procfs::status).map(|s| s.ppid);
+        if parent == Some(process::own_pid()) {
+            let _ = process::reap(pid, false);
         }
     }
     Ok(())
