@@ -3,6 +3,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use super::taken::holder;
 use crate::error::{Error, SysError};
 use crate::plan::Plan;
 use crate::program::Compiled;
@@ -87,20 +88,6 @@ fn explain_clone(error: SysError, wanted: Option<i32>) -> SysError {
         }
         Some(pid) => SysError::new(format!("clone3 of pid {pid}"), error.source),
         None => error,
-    }
-}
-
-/// Who has a pid, in words; empty where it cannot be told.
-pub fn holder(pid: i32) -> String {
-    let stat = procfs::read(&format!("/proc/{pid}/stat")).ok();
-    match stat.as_deref().and_then(procfs::stat) {
-        Some(stat) => format!(
-            " by {} (state {}, parent {})",
-            String::from_utf8_lossy(&stat.comm),
-            char::from(stat.state),
-            stat.ppid
-        ),
-        None => " (by a process group or session, or by a process that cannot be seen)".to_owned(),
     }
 }
 

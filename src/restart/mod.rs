@@ -22,6 +22,9 @@ pub mod show;
 /// An image on a descriptor.
 pub mod source;
 
+/// Pids of the image that somebody has.
+mod taken;
+
 /// Waiting for the tasks, stage by stage.
 mod watch;
 
@@ -216,6 +219,9 @@ pub fn restart(options: &Options<'_>) -> Result<Restarted, Error> {
         compile(options, &head, &plan, &body, &handed)?
     };
     let mut interrupts = interrupt::Forward::new(options, &plan);
+    if options.mode == Mode::Pids {
+        taken::wait_until_free(&plan);
+    }
     let mut tree = launch::launch(region, &compiled, &plan)?;
     events.close_sender();
     let watch = Watch { plan: &plan, body: &body, compiled: &compiled, events: &events };

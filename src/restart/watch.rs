@@ -3,7 +3,8 @@
 
 use std::collections::HashSet;
 
-use super::launch::{Tree, holder};
+use super::launch::Tree;
+use super::taken::holder;
 use crate::error::{Error, RestartError};
 use crate::image::{Body, TaskState};
 use crate::plan::{Flags, Plan};

@@ -36,6 +36,10 @@ pub struct Stat {
     pub state: u8,
     /// Thread-group id of the parent.
     pub ppid: i32,
+    /// Number of its process group.
+    pub group: i32,
+    /// Number of its session.
+    pub session: i32,
     /// How many threads its group has.
     pub threads: u64,
     /// Signal that the parent gets when it ends; -1 for a thread that does not lead.
@@ -61,6 +65,8 @@ pub fn stat(data: &[u8]) -> Option<Stat> {
         comm,
         state: *field(3)?.as_bytes().first()?,
         ppid: field(4)?.parse().ok()?,
+        group: field(5)?.parse().ok()?,
+        session: field(6)?.parse().ok()?,
         threads: field(20)?.parse().ok()?,
         exit_signal: field(38)?.parse().ok()?,
         exit_code: field(52)?.parse().ok()?,
