@@ -86,25 +86,16 @@ fn millis(time: Duration) -> String {
     format!("{:.1} ms", time.as_secs_f64() * 1000.0)
 }
 
-/// Waits until `done` has a value.
-fn wait_for<T>(
-    what: &str,
-    mut done: impl FnMut() -> Result<Option<T>, Failure>,
-) -> Result<T, Failure> {
+/// Waits until `done` is true.
+fn wait_for(what: &str, mut done: impl FnMut() -> Result<bool, Failure>) -> Result<(), Failure> {
     let end = Instant::now() + LIMIT;
-    loop {
-        if let Some(value) = done()? {
-            return Ok(value);
-        }
-        let stop = |kind: io::ErrorKind| Err(Failure::file(what)(kind.into()));
-        if call::asked_to_end() {
-            return stop(io::ErrorKind::Interrupted);
-        }
+    while !done()? {
         if Instant::now() > end {
-            return stop(io::ErrorKind::TimedOut);
+            return Err(Failure::file(what)(io::ErrorKind::TimedOut.into()));
         }
         thread::sleep(TICK);
     }
+    Ok(())
 }
 
 /// A folder of the demo's own, which goes away with it.
@@ -176,7 +167,7 @@ impl Tree {
         call::kill_group(self.root).map_err(Failure::file("kill the tree"))?;
         wait_for("the end of the tree", || {
             let left = call::reap_group(self.root).map_err(Failure::file("the end of the tree"))?;
-            Ok((!left).then_some(()))
+            Ok(!left)
         })?;
         self.root = 0;
         Ok(())
@@ -232,7 +223,10 @@ impl Counter {
             for number in seen + 1..=last {
                 show(&format!(" {number}"))?;
             }
-            Ok((last >= until).then_some(()))
+            if call::asked_to_end() {
+                return Err(Failure::file("the demo")(io::ErrorKind::Interrupted.into()));
+            }
+            Ok(last >= until)
         })?;
         say(String::new())?;
         Ok(self.last)
