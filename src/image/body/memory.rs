@@ -4,7 +4,7 @@
 use super::{Object, ObjectKind, Parser, add};
 use crate::error::ImageError;
 use crate::image::cursor::{Fixed, Source, arrays};
-use crate::image::{Mm, PAGE, PageRun, Shm, Vma, VmaKind, records};
+use crate::image::{FileKind, Mm, PAGE, PageRun, Shm, Vma, VmaKind, records};
 
 /// First address that no task can map.
 const TASK_SIZE: u64 = 0x7fff_ffff_f000;
@@ -23,7 +23,7 @@ pub(super) fn read<S: Source>(parser: &mut Parser<'_, S>) -> Result<Object, Imag
     let record = parser.fixed::<120>(records::MM)?;
     let exe = match record.i32::<12>() {
         0 => None,
-        tag => Some(parser.index(&record, tag, ObjectKind::File)?),
+        tag => Some(named_file(parser, &record, tag)?),
     };
     let def_flags = record.u64::<16>();
     if def_flags & !LOCKED != 0 {
@@ -57,6 +57,19 @@ pub(super) fn read<S: Source>(parser: &mut Parser<'_, S>) -> Result<Object, Imag
     }
     parser.fixed::<8>(records::MM_CONTEXT_LDT)?;
     Ok(add(&mut parser.out.mms, ObjectKind::Mm, mm))
+}
+
+/// The index of a file that can be mapped: one that has a name.
+fn named_file<S: Source, const N: usize>(
+    parser: &Parser<'_, S>,
+    record: &Fixed<N>,
+    tag: i32,
+) -> Result<usize, ImageError> {
+    let index = parser.index(record, tag, ObjectKind::File)?;
+    match parser.out.files.get(index).map(|file| &file.kind) {
+        Some(FileKind::Named { .. }) => Ok(index),
+        _ => Err(record.bad(format!("tag {tag} is a pipe, which nobody can map"))),
+    }
 }
 
 /// The marks of an address space, in the order of [`Mm::fields`].
@@ -129,7 +142,7 @@ fn vma<S: Source>(parser: &mut Parser<'_, S>, lowest: u64) -> Result<Vma, ImageE
     if matches!(number, 1..=6) && shared != matches!(number, 4..=6) {
         return Err(record.bad(format!("type {number} with flags {:#x}", vma.flags)));
     }
-    let file = |parser: &Parser<'_, S>| parser.index(&record, record.i32::<12>(), ObjectKind::File);
+    let file = |parser: &Parser<'_, S>| named_file(parser, &record, record.i32::<12>());
     match number {
         1 => refs(&record, false, false)?,
         2 => {
