@@ -1,5 +1,6 @@
 //! Processes to checkpoint, and the way to an image's contents.
 #![allow(dead_code, reason = "each test binary uses its own part")]
+#![allow(clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::io::{Read, Seek};
 use std::os::fd::AsFd;
