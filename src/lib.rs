@@ -59,3 +59,8 @@ pub mod error;
 /// The `usercr` command.
 #[cfg(feature = "cli")]
 pub mod cli;
+
+/// The examples of the README are tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
