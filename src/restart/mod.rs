@@ -207,6 +207,7 @@ pub fn restart(options: &Options<'_>) -> Result<Restarted, Error> {
     let plan = check::plan(&head, options)?;
     let body = reader.body(&head)?;
     check::machine(&head, &body)?;
+    check::pids_free(&plan, options)?;
 
     let mut events = Events::new()?;
     let (compiled, region) = {

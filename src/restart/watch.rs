@@ -111,7 +111,7 @@ impl Watch<'_> {
     /// A descendant of the first task that has ended and should not have.
     fn ended(&self, tree: &Tree, stage: Stage) -> Option<i32> {
         let allowed: HashSet<i32> = (tree.pids.iter().enumerate())
-            .filter(|(task, _)| stage > Stage::Fork && !self.stays(*task))
+            .filter(|(task, _)| stage > Stage::Groups && !self.stays(*task))
             .map(|(_, &pid)| pid)
             .collect();
         let all = processes();

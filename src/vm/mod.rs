@@ -75,7 +75,10 @@ impl Region {
     ) -> Result<Region, SysError> {
         let insns: usize = programs.iter().map(Vec::len).sum();
         let size = Self::size(&layout, data.len() as u64, insns as u64);
-        let file = crate::sys::memory::memfd(c"usercr-vm", size)?;
+        // The name shows in /proc/PID/maps of the tasks: it tells whose they are.
+        let name = format!("usercr-vm.{}", crate::sys::process::own_pid());
+        let name = std::ffi::CString::new(name).unwrap_or_default();
+        let file = crate::sys::memory::memfd(&name, size)?;
         let map = Mapping::shared(file.as_fd(), layout.base, size, Protection::ReadWrite)?;
         let code_start = (layout.data() + data.len() as u64).next_multiple_of(64);
 
