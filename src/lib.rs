@@ -19,6 +19,10 @@
 //!    sys      thin safe wrappers: fds, clone3, pidfd, ptrace, memory, mounts
 //! ```
 
+// The library runs in a stranger's process: it may neither end it nor write to its terminal.
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
 #[cfg(not(all(target_os = "linux", target_arch = "x86_64")))]
 compile_error!("usercr runs on x86_64 Linux only, so far");
 #[cfg(panic = "abort")]

@@ -1,7 +1,5 @@
 //! SIGKILL to the coordinator, to the root and to every other task, at every point of a restart: nothing
 //! is left, and a caller that lives on has its answer within a second.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::expect_used, reason = "a test")]
-#![allow(clippy::print_stdout, reason = "the child talks to its test on standard output")]
 
 use std::cell::Cell;
 use std::fs::File;

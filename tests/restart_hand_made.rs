@@ -1,5 +1,4 @@
 //! Restart of images that no checkpoint has made.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::expect_used, reason = "a test")]
 
 use std::fs::File;
 use std::os::fd::AsFd;

@@ -10,16 +10,6 @@ pub enum RestartError {
     /// The image needs something that this machine does not have.
     #[error("{0}")]
     Machine(String),
-    /// A pid of the image is somebody else's here.
-    #[error("task {index}: pid {pid} is taken{by}")]
-    PidTaken {
-        /// Index in the task table of the plan.
-        index: usize,
-        /// The pid.
-        pid: i32,
-        /// By whom, in words.
-        by: String,
-    },
     /// The tasks ran with credentials that the caller does not have.
     #[error("{0}")]
     Credentials(String),
@@ -67,7 +57,6 @@ impl RestartError {
             RestartError::Arguments(_) => libc::EINVAL,
             RestartError::Unsupported(_) => libc::ENOSYS,
             RestartError::Machine(_) => libc::EINVAL,
-            RestartError::PidTaken { .. } => libc::EEXIST,
             RestartError::Credentials(_) => libc::EPERM,
             RestartError::NoHole => libc::ENOMEM,
             RestartError::Ended { .. } => libc::ESRCH,

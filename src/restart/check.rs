@@ -4,19 +4,14 @@
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::time::{Duration, Instant};
 
-use super::launch::{self, Tree};
+use super::launch::Tree;
 use super::{Conditions, Mode, Options};
 use crate::error::{Error, PlanError, RestartError, SysError};
 use crate::image::{Body, ImageHead, TaskState};
 use crate::plan::{self, Plan, PlanOptions};
 use crate::program::memory::vdso_extent;
 use crate::sys::procfs;
-
-/// How long the parents of ended tasks are waited for.
-const ZOMBIE_LIMIT: Duration = Duration::from_secs(3);
-const ZOMBIE_STEP: Duration = Duration::from_millis(2);
 
 /// Refuses what this engine cannot do.
 pub fn options(options: &Options<'_>) -> Result<(), Error> {
@@ -62,27 +57,6 @@ pub fn plan(head: &ImageHead, options: &Options<'_>) -> Result<Plan, Error> {
         options.report.error(format!("Bad orphan task (#{index}) with --no-pidns"));
     }
     Err(PlanError::Orphans { indices }.into())
-}
-
-/// Refuses pids that others have. One that has ended and waits for its parent to notice (the tree that
-/// was checkpointed and killed, say) gets a moment to go.
-pub fn pids_free(plan: &Plan, options: &Options<'_>) -> Result<(), Error> {
-    if options.mode != Mode::Pids {
-        return Ok(());
-    }
-    let deadline = Instant::now() + ZOMBIE_LIMIT;
-    for (index, task) in plan.tasks.iter().enumerate() {
-        loop {
-            let data = procfs::read(&format!("/proc/{}/stat", task.pid)).ok();
-            let Some(stat) = data.as_deref().and_then(procfs::stat) else { break };
-            if !matches!(stat.state, b'Z' | b'X') || Instant::now() > deadline {
-                let by = launch::holder(task.pid);
-                return Err(RestartError::PidTaken { index, pid: task.pid, by }.into());
-            }
-            std::thread::sleep(ZOMBIE_STEP);
-        }
-    }
-    Ok(())
 }
 
 /// Refuses an image whose tasks cannot run on this machine, by this caller.

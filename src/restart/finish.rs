@@ -29,65 +29,54 @@ const ERESTART_RESTARTBLOCK: i64 = -516;
 const NANOSLEEP: u64 = 2;
 
 /// A live task, traced.
-pub struct Traced<'a> {
+struct Traced<'a> {
     index: usize,
     live: &'a Live,
     leads: bool,
-    tracee: Tracee,
+    tracee: &'a Tracee,
 }
 
 /// Traces all tasks that go on. From now on they die with this thread.
 ///
 /// # Errors
 /// That a task has ended.
-pub fn seize<'a>(watch: &Watch<'a>, tree: &Tree) -> Result<Vec<Traced<'a>>, Error> {
-    let mut tasks = Vec::with_capacity(tree.pids.len());
+pub fn seize(watch: &Watch<'_>, tree: &mut Tree) -> Result<(), Error> {
     for (index, state) in watch.body.tasks.iter().enumerate() {
-        let TaskState::Live(live) = state else { continue };
-        let tid = tree.pids.get(index).copied().unwrap_or(0);
-        let tracee = Tracee::seize(tid, Options::KILL_WITH_TRACER)
-            .map_err(|e| failed(watch, index, "attach", e))?;
-        let row = watch.plan.tasks.get(index);
-        let leads = row.is_some_and(|t| !t.flags.has(Flags::THREAD));
-        tasks.push(Traced { index, live, leads, tracee });
+        if let TaskState::Live(_) = state {
+            let tid = tree.pids.get(index).copied().unwrap_or(0);
+            let tracee = Tracee::seize(tid, Options::KILL_WITH_TRACER)
+                .map_err(|e| failed(watch, index, "attach", e))?;
+            tree.tracees.push(tracee);
+        }
     }
-    Ok(tasks)
+    Ok(())
 }
 
-/// Takes the vm out of every task, gives it its registers, and lets all go.
+/// Takes the vm out of every task, gives it its registers, and lets all go: the pid of the first task.
 ///
 /// # Errors
 /// That a task has ended or does not stop. Then all tasks are ended.
-pub fn finish(watch: &Watch<'_>, mut tree: Tree, tasks: Vec<Traced<'_>>) -> Result<i32, Error> {
-    if let Err(error) = hand_over(watch, &tree, &tasks) {
-        // They must not run as they are: first end them, then stop tracing them.
-        drop(tree);
-        drop(tasks);
-        return Err(error);
-    }
-    tree.release();
-    for task in tasks {
-        // A task that was killed meanwhile was killed after its restart.
-        let _ = task.tracee.detach(0);
-    }
+pub fn finish(watch: &Watch<'_>, tree: Tree) -> Result<i32, Error> {
+    hand_over(watch, &tree)?;
     tree.leave()
 }
 
-fn hand_over(watch: &Watch<'_>, tree: &Tree, tasks: &[Traced<'_>]) -> Result<(), Error> {
+fn hand_over(watch: &Watch<'_>, tree: &Tree) -> Result<(), Error> {
     let vdso = vdso::own()?;
     let syscall = vdso.syscall_offset().unwrap_or(0);
     let deadline = Instant::now() + LIMIT;
+    let tasks = traced(watch, tree);
     let fail = |task: &Traced<'_>, what: &'static str| {
         let index = task.index;
         move |e| failed(watch, index, what, e)
     };
-    for task in tasks {
+    for task in &tasks {
         task.tracee.interrupt().map_err(fail(task, "stop"))?;
     }
-    for task in tasks {
+    for task in &tasks {
         stopped(task, deadline).map_err(fail(task, "stop"))?;
     }
-    for task in tasks {
+    for task in &tasks {
         let at = code_address(watch, task.live) + syscall;
         sleep_again(tree, task, at, deadline).map_err(fail(task, "go on sleeping"))?;
     }
@@ -95,13 +84,28 @@ fn hand_over(watch: &Watch<'_>, tree: &Tree, tasks: &[Traced<'_>]) -> Result<(),
         let at = code_address(watch, task.live) + syscall;
         unmap(tree, task, at).map_err(fail(task, "unmap the vm"))?;
     }
-    for task in tasks {
+    for task in &tasks {
         if task.leads {
             unmapped(task, deadline).map_err(fail(task, "unmap the vm"))?;
         }
         set_state(task).map_err(fail(task, "set registers"))?;
     }
     Ok(())
+}
+
+/// The live tasks with their tracees, which are in the same order.
+fn traced<'a>(watch: &Watch<'a>, tree: &'a Tree) -> Vec<Traced<'a>> {
+    let live = watch.body.tasks.iter().enumerate().filter_map(|(index, state)| match state {
+        TaskState::Live(live) => Some((index, live)),
+        TaskState::Zombie(_) => None,
+    });
+    live.zip(&tree.tracees)
+        .map(|((index, live), tracee)| {
+            let row = watch.plan.tasks.get(index);
+            let leads = row.is_some_and(|t| !t.flags.has(Flags::THREAD));
+            Traced { index, live, leads, tracee }
+        })
+        .collect()
 }
 
 /// Address of the code of the vdso in a task.

@@ -2,12 +2,14 @@
 #![forbid(unsafe_code)]
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 use super::taken::holder;
 use crate::error::{Error, SysError};
 use crate::plan::Plan;
 use crate::program::Compiled;
 use crate::program::insn::Stage;
+use crate::sys::ptrace::Tracee;
 use crate::sys::signal::Blocked;
 use crate::sys::{process, procfs};
 use crate::vm::{Handlers, Region};
@@ -30,6 +32,8 @@ pub struct Tree {
     init: bool,
     /// Pids of the tasks by index, as this process numbers them; 0: not known (yet).
     pub pids: Vec<i32>,
+    /// The live tasks, by index, once they are traced.
+    pub tracees: Vec<Tracee>,
     released: bool,
 }
 
@@ -77,7 +81,15 @@ pub fn launch(region: Region, compiled: &Compiled, plan: &Plan) -> Result<Tree, 
         let _ = process::kill(pid, libc::SIGKILL);
         let _ = process::reap(pid, true);
     })?;
-    Ok(Tree { region, pid, pidfd, init, pids: vec![0; plan.tasks.len()], released: false })
+    Ok(Tree {
+        region,
+        pid,
+        pidfd,
+        init,
+        pids: vec![0; plan.tasks.len()],
+        tracees: Vec::new(),
+        released: false,
+    })
 }
 
 /// A pid that is taken is the most common failure: say by whom.
@@ -125,11 +137,6 @@ impl Tree {
             })
     }
 
-    /// The tree runs on its own from here: dropping this ends nothing.
-    pub fn release(&mut self) {
-        self.released = true;
-    }
-
     /// Notes the pid of the first task, where that is a task of the plan.
     pub fn know_first(&mut self, compiled: &Compiled) {
         if let (None, Some(first)) = (compiled.coordinator, self.pids.first_mut()) {
@@ -137,12 +144,17 @@ impl Tree {
         }
     }
 
-    /// Tells a coordinator task that the tree is its own now, and gives up the shared memory: the pid
-    /// of the first task.
+    /// Lets all tasks go, tells a coordinator task that the tree is its own now, and gives up the shared
+    /// memory: the pid of the first task.
     ///
     /// # Errors
     /// Those of ftruncate(2).
-    pub fn leave(self) -> Result<i32, Error> {
+    pub fn leave(mut self) -> Result<i32, Error> {
+        self.released = true;
+        for tracee in self.tracees.drain(..) {
+            // A task that was killed meanwhile was killed after its restart.
+            let _ = tracee.detach(0);
+        }
         self.region.release(Stage::Ready);
         self.region.shrink()?;
         Ok(self.pid)
@@ -159,12 +171,17 @@ impl Tree {
 
     /// Ends all tasks. Descendants first: as long as their parent does not reap them, their pids are
     /// theirs. A task that was just being forked sees that its parent is gone, and ends by itself.
-    fn destroy(&self) {
+    fn destroy(&mut self) {
         let pids = if self.init { Vec::new() } else { self.known_pids() };
         for &pid in pids.iter().rev() {
             let _ = process::kill(pid, libc::SIGKILL);
         }
         process::kill_pidfd(self.pidfd());
+        // Threads before their leader, and a namespace ends only after its last task has been seen go.
+        let deadline = Instant::now() + Duration::from_millis(KILL_LIMIT as u64);
+        for tracee in self.tracees.drain(..).rev() {
+            tracee.wait_end(deadline);
+        }
         process::wait_ended(self.pidfd(), KILL_LIMIT);
         let _ = process::reap(self.pid, true);
         for &pid in &pids {

@@ -41,7 +41,6 @@ use crate::report::Report;
 use crate::sys::events::Events;
 use crate::vm::Region;
 use facts::Handed;
-use finish::Traced;
 use launch::Tree;
 use watch::Watch;
 
@@ -207,7 +206,6 @@ pub fn restart(options: &Options<'_>) -> Result<Restarted, Error> {
     let plan = check::plan(&head, options)?;
     let body = reader.body(&head)?;
     check::machine(&head, &body)?;
-    check::pids_free(&plan, options)?;
 
     let mut events = Events::new()?;
     let (compiled, region) = {
@@ -226,9 +224,9 @@ pub fn restart(options: &Options<'_>) -> Result<Restarted, Error> {
     let mut tree = launch::launch(region, &compiled, &plan)?;
     events.close_sender();
     let watch = Watch { plan: &plan, body: &body, compiled: &compiled, events: &events };
-    let tasks = build(&watch, &mut tree, options)?;
+    build(&watch, &mut tree, options)?;
     interrupts.aim(&tree);
-    let pid = finish::finish(&watch, tree, tasks)?;
+    let pid = finish::finish(&watch, tree)?;
     options.report.verbose(format!("restarted {} tasks, the first is {pid}", plan.image_tasks()));
     interrupts.pass(pid);
     let status = if options.wait { Some(interrupts.wait(pid)?) } else { None };
@@ -260,11 +258,7 @@ fn compile(
 }
 
 /// Takes the tasks through all stages up to the last barrier, traced.
-fn build<'a>(
-    watch: &Watch<'a>,
-    tree: &mut Tree,
-    options: &Options<'_>,
-) -> Result<Vec<Traced<'a>>, Error> {
+fn build(watch: &Watch<'_>, tree: &mut Tree, options: &Options<'_>) -> Result<(), Error> {
     let at = |point: Point, tree: &Tree| {
         if let Some(Observer(observe)) = options.observer {
             observe(point, &tree.pids);
@@ -286,11 +280,11 @@ fn build<'a>(
     }
     watch.all_arrive(tree, Stage::Restore)?;
     at(Point::Restored, tree);
-    let tasks = finish::seize(watch, tree)?;
+    finish::seize(watch, tree)?;
     tree.region.release(Stage::Restore);
     watch.all_ready(tree)?;
     at(Point::Ready, tree);
-    Ok(tasks)
+    Ok(())
 }
 
 /// How a task ended, in words; `status` is in the format of wait(2).

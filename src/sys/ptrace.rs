@@ -396,6 +396,26 @@ impl Tracee {
     }
 }
 
+impl Tracee {
+    /// Waits until the task, which was killed, has ended. Its parent (which may be this process) is
+    /// told only then; only the leader of a thread group keeps its status for it.
+    pub fn wait_end(mut self, deadline: Instant) {
+        let mut pause = Pause::default();
+        loop {
+            match wait_status(self.tid, libc::WEXITED | libc::WNOWAIT) {
+                Ok(Some((libc::CLD_TRAPPED, _)) | None) => {}
+                Ok(Some(_)) => break reap_traced(self.tid),
+                Err(_) => break,
+            }
+            if Instant::now() >= deadline {
+                break;
+            }
+            pause.take();
+        }
+        self.attached = false;
+    }
+}
+
 impl Drop for Tracee {
     fn drop(&mut self) {
         if self.attached {

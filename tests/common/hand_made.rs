@@ -1,5 +1,4 @@
 //! Images that no checkpoint has made: tasks whose only code is a few bytes written here.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::expect_used, reason = "a test")]
 
 use std::fs::File;
 use std::io::{Seek, Write};
