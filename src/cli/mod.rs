@@ -40,6 +40,14 @@ enum Failure {
     /// The library's word for it.
     #[error(transparent)]
     Library(#[from] Error),
+    /// A restart's, with what may help on a line of its own.
+    #[error("{error}{advice}")]
+    Restart {
+        /// The library's word for it.
+        error: Error,
+        /// Empty, or a line break and the advice.
+        advice: &'static str,
+    },
     /// A file of the command's own.
     #[error("{what}: {source}")]
     File {

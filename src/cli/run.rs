@@ -11,6 +11,7 @@ use std::sync::atomic::AtomicI32;
 
 use super::args::{CheckpointArgs, RestartArgs};
 use super::{Failure, open_image};
+use crate::error::{Error, PlanError, RestartError};
 use crate::ffi::call;
 use crate::report::Report;
 use crate::restart::{Conditions, Mode};
@@ -108,12 +109,29 @@ pub fn restart(args: &RestartArgs) -> Result<ExitCode, Failure> {
         report: report(messages.as_fd(), args.verbose),
         ..restart::Options::new(image.as_fd())
     };
-    let restarted = restart::restart(&options)?;
+    let restarted = restart::restart(&options)
+        .map_err(|error| Failure::Restart { advice: advice(&error, mode), error })?;
     let Some(status) = restarted.status else {
         writeln!(io::stdout().lock(), "{}", restarted.pid).map_err(Failure::Output)?;
         return Ok(ExitCode::SUCCESS);
     };
     Ok(end_as(status))
+}
+
+/// What may help, where a restart of this kind has failed.
+fn advice(error: &Error, mode: Mode) -> &'static str {
+    match error {
+        Error::Plan(PlanError::Orphans { .. }) => "\nwith --pidns they get another parent in time",
+        Error::Restart(RestartError::Credentials(_)) => "",
+        _ if mode != Mode::Pids => "",
+        error if error.errno() == libc::EEXIST => {
+            "\nwith --pidns the pids are free, with --new-pids they are not needed"
+        }
+        error if error.errno() == libc::EPERM => {
+            "\nto choose pids CAP_CHECKPOINT_RESTORE is needed; --new-pids does without"
+        }
+        _ => "",
+    }
 }
 
 /// Ends as the root task did: by the same signal at once, or with the exit status returned.
