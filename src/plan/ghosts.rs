@@ -208,6 +208,19 @@ impl Forest {
         Ok(at)
     }
 
+    /// Takes from a row the pid numbers of namespaces nested deeper than `depth`.
+    pub fn cut_depth(&mut self, at: u32, depth: usize) {
+        if self.depth(at) <= depth {
+            return;
+        }
+        let Some(row) = self.rows.get_mut(at as usize) else { return };
+        let numbers = self.pids.object(row.object as usize).and_then(|o| o.get(..=depth));
+        let Some(numbers) = numbers.map(<[i32]>::to_vec) else { return };
+        row.object = self.pids.len() as u32;
+        self.pids.push(&numbers);
+        self.holder.push(NONE);
+    }
+
     fn free_numbers(&mut self, levels: usize, sid: Id) -> Result<Vec<i32>, PlanError> {
         let mut numbers = Vec::with_capacity(levels);
         for level in 0..levels {
@@ -233,7 +246,12 @@ impl Forest {
         self.pids.numbers.truncate(numbers);
         self.free.clear();
         for row in &mut self.rows {
-            row.flags = if row.flags.has(Flags::GHOST) { Flags::GHOST } else { Flags::default() };
+            if row.flags.has(Flags::GHOST) {
+                row.object = row.pid;
+                row.flags = Flags::GHOST;
+            } else {
+                row.flags = Flags::default();
+            }
             (row.creator, row.first, row.next, row.placeholder) = (NONE, NONE, NONE, NONE);
         }
     }

@@ -200,15 +200,21 @@ impl<'a> Sessions<'a> {
             }
             if self.reap {
                 self.under[session as usize] = NONE;
+                // The whole branch is in a deeper namespace: no choice.
+                if at == self.reaper[session as usize] {
+                    continue;
+                }
                 edges.push(Edge { session, branch: group[0].1, at, blocked: false });
             }
         }
         self.choose(edges)
     }
 
-    /// The nearest common ancestor of `x` and the later `y`; those of `x` below it are claimed.
+    /// The nearest common ancestor of `x` and the later `y` in the pid namespace of the ghost; those of
+    /// `x` below it are claimed.
     fn meet(&mut self, session: u32, mut x: u32, y: u32) -> Result<u32, PlanError> {
-        while !self.family.is_below(y, x) {
+        let init = self.reaper[session as usize];
+        while !self.family.is_below(y, x) || self.family.init[x as usize] != init {
             x = self.claim(session, x)?;
         }
         Ok(x)
@@ -323,13 +329,21 @@ impl Attach<'_> {
         self.forest.placeholder(leader, sid, reaper)
     }
 
-    /// For each ghost of a process-group leader a process of that group.
+    /// For each ghost of a process-group leader a process of that group: the first of the most deeply
+    /// nested that are not below the ghost's namespace, if there is one.
     fn group_users(&self) -> Vec<u32> {
-        let mut users = vec![0; self.forest.rows.len()];
-        for at in (0..self.forest.image).rev() {
-            let row = &self.forest.rows[at];
-            if let Some(user) = users.get_mut(self.forest.holder(row.pgid) as usize) {
-                *user = self.forest.holder(Id::of(row.tgid));
+        let mut users = vec![NONE; self.forest.rows.len()];
+        for row in &self.forest.rows[..self.forest.image] {
+            let user = self.forest.holder(Id::of(row.tgid));
+            let ghost = self.forest.holder(row.pgid);
+            let rank = |user| {
+                let depth = self.forest.depth(user);
+                (depth <= self.forest.depth(ghost), depth)
+            };
+            if let Some(best) = users.get_mut(ghost as usize)
+                && (*best == NONE || rank(*best) < rank(user))
+            {
+                *best = user;
             }
         }
         users
@@ -338,12 +352,23 @@ impl Attach<'_> {
     /// The ghost of a process-group leader must be in the session of the group.
     fn group(&mut self, at: u32, user: u32) {
         let session = self.last[user as usize];
-        let depth = self.forest.depth(at);
-        let (creator, flags) = match session {
-            OUT if depth == self.forest.depth(0) => (0, Flags::SESSION),
-            OUT => (user, Flags::default()),
-            leader if depth == self.forest.depth(leader) => (leader, Flags::default()),
-            _ => (user, Flags::default()),
+        // Nobody asks for its numbers in namespaces below those of its group.
+        self.forest.cut_depth(at, self.forest.depth(user));
+        let mut maker = user;
+        while let Some(up) =
+            self.family.up(maker).filter(|_| self.forest.depth(maker) > self.forest.depth(at))
+        {
+            maker = up;
+        }
+        let init = self.family.init[maker as usize];
+        let (creator, flags) = if session == OUT && init == 0 {
+            (0, Flags::SESSION)
+        } else if self.reaper.get(session as usize) == Some(&init) {
+            (session, Flags::default())
+        } else if self.last[maker as usize] == session {
+            (maker, Flags::default())
+        } else {
+            (maker, Flags::SESSION)
         };
         let (ppid, sid) =
             (self.forest.rows[creator as usize].pid, self.forest.rows[user as usize].sid);

@@ -1,6 +1,8 @@
 //! Image heads from plain pid numbers, for tests, benchmarks and the fuzzer of the planner.
 #![allow(dead_code)]
 
+pub mod random;
+
 use std::collections::HashMap;
 
 use usercr::image::{Arch, HeadExtra, Header, ImageHead, PidTable, TaskIds};
