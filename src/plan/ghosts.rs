@@ -17,6 +17,8 @@ const FIRST_FREE: i32 = 300;
 pub(super) struct Row {
     /// The pid object that it gets.
     pub object: u32,
+    /// How many of the object's numbers it needs.
+    pub levels: u32,
     /// Its identity: the first object with the same number.
     pub pid: u32,
     /// Parent.
@@ -127,8 +129,10 @@ impl Forest {
 
     fn push(&mut self, object: u32, pid: u32, ppid: Id, sid: Id, flags: Flags) -> u32 {
         let at = self.rows.len() as u32;
+        let levels = self.pids.object(object as usize).map_or(0, <[i32]>::len) as u32;
         self.rows.push(Row {
             object,
+            levels,
             pid,
             ppid,
             tgid: pid,
@@ -163,8 +167,7 @@ impl Forest {
 
     /// How deep the namespace of a row is nested.
     pub fn depth(&self, at: u32) -> usize {
-        let object = self.row(at).and_then(|r| self.pids.object(r.object as usize));
-        object.map_or(0, |o| o.len().saturating_sub(1))
+        self.row(at).map_or(0, |r| r.levels.saturating_sub(1) as usize)
     }
 
     /// Pid number at level 0 of what `id` names.
@@ -210,15 +213,9 @@ impl Forest {
 
     /// Takes from a row the pid numbers of namespaces nested deeper than `depth`.
     pub fn cut_depth(&mut self, at: u32, depth: usize) {
-        if self.depth(at) <= depth {
-            return;
+        if let Some(row) = self.rows.get_mut(at as usize) {
+            row.levels = row.levels.min(depth as u32 + 1);
         }
-        let Some(row) = self.rows.get_mut(at as usize) else { return };
-        let numbers = self.pids.object(row.object as usize).and_then(|o| o.get(..=depth));
-        let Some(numbers) = numbers.map(<[i32]>::to_vec) else { return };
-        row.object = self.pids.len() as u32;
-        self.pids.push(&numbers);
-        self.holder.push(NONE);
     }
 
     fn free_numbers(&mut self, levels: usize, sid: Id) -> Result<Vec<i32>, PlanError> {
@@ -246,12 +243,7 @@ impl Forest {
         self.pids.numbers.truncate(numbers);
         self.free.clear();
         for row in &mut self.rows {
-            if row.flags.has(Flags::GHOST) {
-                row.object = row.pid;
-                row.flags = Flags::GHOST;
-            } else {
-                row.flags = Flags::default();
-            }
+            row.flags = if row.flags.has(Flags::GHOST) { Flags::GHOST } else { Flags::default() };
             (row.creator, row.first, row.next, row.placeholder) = (NONE, NONE, NONE, NONE);
         }
     }

@@ -117,6 +117,8 @@ pub struct Task {
     pub creator: Option<usize>,
     /// Its pid object (from 0).
     object: u32,
+    /// How many of the object's numbers it gets.
+    levels: u32,
     /// Index of the leader of its process group, [`NONE`] for outside.
     group: u32,
     /// Index of the leader of its session, [`NONE`] for outside.
@@ -151,7 +153,8 @@ impl Plan {
 
     /// All pid numbers of task `index`, outermost namespace first.
     pub fn numbers(&self, index: usize) -> &[i32] {
-        self.tasks.get(index).and_then(|t| self.pids.object(t.object as usize)).unwrap_or(&[])
+        let numbers = |t: &Task| self.pids.object(t.object as usize)?.get(..t.levels as usize);
+        self.tasks.get(index).and_then(numbers).unwrap_or(&[])
     }
 
     /// How many tasks the image has: they are the first of [`Plan::tasks`].
@@ -207,17 +210,17 @@ impl Plan {
 pub fn build(head: &ImageHead, options: &PlanOptions) -> Result<Plan, PlanError> {
     let ids = pids::read(head, options.pidns)?;
     let mut forest = Forest::new(&ids, &head.pids, options)?;
-    let mut plan = plan_for(&mut forest, &ids)?;
+    let mut plan = plan_for(&mut forest, &ids, &head.pids)?;
     plan.pid_zero = ids.zero && !options.pidns;
     plan.reaped = options.pidns || head.extra.root_subreaper;
     Ok(plan)
 }
 
 /// The first plan that is right: the historic one, else one that leaves nobody orphaned, else any.
-fn plan_for(forest: &mut Forest, ids: &Ids) -> Result<Plan, PlanError> {
+fn plan_for(forest: &mut Forest, ids: &Ids, pids: &PidTable) -> Result<Plan, PlanError> {
     let proved = |forest: &Forest| {
         let plan = finish(forest)?;
-        simulate::prove(ids, &plan, true).map(|()| plan)
+        simulate::prove(ids, pids, &plan, true).map(|()| plan)
     };
     if creators::assign(forest)?.is_ok()
         && let Ok(plan) = proved(forest)
@@ -279,6 +282,7 @@ fn finish(forest: &Forest) -> Result<Plan, PlanError> {
             flags,
             creator: (row.creator != NONE).then_some(row.creator as usize),
             object: row.object,
+            levels: row.levels,
             group: forest.holder(row.pgid),
             session: forest.holder(row.sid),
         });

@@ -7,7 +7,7 @@
 use super::pids::{self, Id, Ids};
 use super::{Flags, NONE, Plan};
 use crate::error::PlanError;
-use crate::image::ImageHead;
+use crate::image::{ImageHead, PidTable};
 
 /// Proves that `plan` makes the tree of `head`: each task exactly once, with the pid, parent, thread
 /// group and session of the image once ghosts and placeholders have gone. `pidns`: in a new pid
@@ -17,13 +17,18 @@ use crate::image::ImageHead;
 /// EINVAL, with the first task that is wrong.
 pub fn check(head: &ImageHead, plan: &Plan, pidns: bool) -> Result<(), PlanError> {
     let ids = pids::read(head, pidns)?;
-    prove(&ids, plan, pidns || head.extra.root_subreaper)
+    prove(&ids, &head.pids, plan, pidns || head.extra.root_subreaper)
 }
 
 /// The proof itself; `reaped`: children of a parent that is gone get the root task or their namespace's
 /// init as parent, otherwise one outside the tree.
-pub(super) fn prove(ids: &Ids, plan: &Plan, reaped: bool) -> Result<(), PlanError> {
-    let mut world = World::new(ids, plan)?;
+pub(super) fn prove(
+    ids: &Ids,
+    pids: &PidTable,
+    plan: &Plan,
+    reaped: bool,
+) -> Result<(), PlanError> {
+    let mut world = World::new(ids, pids, plan)?;
     world.fork_all()?;
     world.exits();
     world.compare(reaped)
@@ -32,6 +37,7 @@ pub(super) fn prove(ids: &Ids, plan: &Plan, reaped: bool) -> Result<(), PlanErro
 /// What the simulation knows about each task, by its index in the plan.
 struct World<'a> {
     ids: &'a Ids,
+    pids: &'a PidTable,
     plan: &'a Plan,
     /// Leader of the thread group; [`NONE`]: not created yet.
     group: Vec<u32>,
@@ -46,14 +52,14 @@ struct World<'a> {
 }
 
 impl<'a> World<'a> {
-    fn new(ids: &'a Ids, plan: &'a Plan) -> Result<World<'a>, PlanError> {
+    fn new(ids: &'a Ids, pids: &'a PidTable, plan: &'a Plan) -> Result<World<'a>, PlanError> {
         let n = plan.tasks.len();
         if plan.image_tasks() != ids.rows.len() || n < ids.rows.len() || n >= NONE as usize {
             return Err(PlanError::Count { what: "number of tasks in the plan", value: n as i64 });
         }
         let all = || vec![NONE; n];
         let (group, parent, session, init) = (all(), all(), all(), all());
-        Ok(World { ids, plan, group, parent, session, init, stays: vec![false; n] })
+        Ok(World { ids, pids, plan, group, parent, session, init, stays: vec![false; n] })
     }
 
     fn error(&self, index: usize, reason: impl Into<String>) -> PlanError {
@@ -161,19 +167,14 @@ impl<'a> World<'a> {
     }
 
     fn compare(&self, reaped: bool) -> Result<(), PlanError> {
+        self.no_pid_twice()?;
         let root_parent = self.ids.rows.first().map_or(Id::OUTSIDE, |r| r.ppid);
         let of_root = |r: &pids::IdRow| Id::of(r.pid) == root_parent;
         let root_outside = !self.ids.rows.iter().any(of_root);
-        let mut taken = vec![false; self.ids.same.len()];
-        for (i, task) in self.plan.tasks.iter().enumerate() {
-            if let Some(identity) = self.identity(i as u32).and_then(Id::object)
-                && let Some(taken) = taken.get_mut(identity)
-                && std::mem::replace(taken, true)
-            {
-                return Err(self.error(i, "has the pid of another task"));
-            }
-            let Some(want) = self.ids.rows.get(i) else { continue };
-            if task.object != want.object || task.flags.any(Flags::GHOST | Flags::DEAD) {
+        for (i, (want, task)) in self.ids.rows.iter().zip(&self.plan.tasks).enumerate() {
+            let numbers = self.pids.object(want.object as usize).unwrap_or(&[]);
+            let is_extra = task.flags.any(Flags::GHOST | Flags::DEAD);
+            if is_extra || self.plan.numbers(i) != numbers || task.object != want.object {
                 return Err(self.error(i, "has another pid in the plan"));
             }
             let group = self.group[i];
@@ -191,16 +192,45 @@ impl<'a> World<'a> {
             if !right {
                 return Err(self.error(i, self.wrong("parent", parent)));
             }
-            let session = self.session[group as usize];
-            let right = match self.identity(session) {
-                Some(session) => session == want.sid,
-                None => session == NONE && want.sid.object().is_none(),
-            };
-            if !right {
-                return Err(self.error(i, self.wrong("session", session)));
+            self.compare_session(i, group, want)?;
+        }
+        Ok(())
+    }
+
+    fn no_pid_twice(&self) -> Result<(), PlanError> {
+        let mut taken = vec![false; self.ids.same.len()];
+        for i in 0..self.plan.tasks.len() {
+            if let Some(identity) = self.identity(i as u32).and_then(Id::object)
+                && let Some(taken) = taken.get_mut(identity)
+                && std::mem::replace(taken, true)
+            {
+                return Err(self.error(i, "has the pid of another task"));
             }
         }
         Ok(())
+    }
+
+    /// The session, and that the leader of the process group is in it too: setpgid(2) needs that.
+    fn compare_session(&self, i: usize, group: u32, want: &pids::IdRow) -> Result<(), PlanError> {
+        let session = self.session[group as usize];
+        let right = match self.identity(session) {
+            Some(session) => session == want.sid,
+            None => session == NONE && want.sid.object().is_none(),
+        };
+        if !right {
+            return Err(self.error(i, self.wrong("session", session)));
+        }
+        if want.pgid.object().is_none() {
+            return Ok(());
+        }
+        let leader = self.plan.group_leader(i).and_then(|l| self.group.get(l)).copied();
+        let right = |&l: &u32| {
+            self.identity(l) == Some(want.pgid) && self.session.get(l as usize) == Some(&session)
+        };
+        match leader.filter(right) {
+            Some(_) => Ok(()),
+            None => Err(self.error(i, "has a process group that is not in its session")),
+        }
     }
 
     fn wrong(&self, what: &str, found: u32) -> String {
