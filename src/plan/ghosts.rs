@@ -18,7 +18,7 @@ pub(super) struct Row {
     /// The pid object that it gets.
     pub object: u32,
     /// How many of the object's numbers it needs.
-    pub levels: u32,
+    pub levels: u8,
     /// Its identity: the first object with the same number.
     pub pid: u32,
     /// Parent.
@@ -33,10 +33,6 @@ pub(super) struct Row {
     pub flags: Flags,
     /// Row that forks it, [`NONE`] so far.
     pub creator: u32,
-    /// First row of its children.
-    pub first: u32,
-    /// Row behind it among its creator's children.
-    pub next: u32,
     /// Row of the placeholder in the session that it leads.
     pub placeholder: u32,
 }
@@ -63,6 +59,8 @@ pub(super) struct Forest {
     pub image: usize,
     /// Pid objects; those of placeholders come last.
     pub pids: PidTable,
+    /// Rows in the order in which they got their creator.
+    pub attached: Vec<u32>,
     /// How many rows and objects there were before the first placeholder.
     base: (usize, usize),
     same_as_first: u32,
@@ -81,6 +79,7 @@ impl Forest {
             holder: vec![NONE; ids.same.len()],
             image: ids.rows.len(),
             pids: pids.clone(),
+            attached: Vec::with_capacity(ids.rows.len()),
             base: (0, 0),
             same_as_first: ids.same.first().copied().unwrap_or(0),
             pid_max: options.pid_max,
@@ -129,10 +128,10 @@ impl Forest {
 
     fn push(&mut self, object: u32, pid: u32, ppid: Id, sid: Id, flags: Flags) -> u32 {
         let at = self.rows.len() as u32;
-        let levels = self.pids.object(object as usize).map_or(0, <[i32]>::len) as u32;
+        let levels = self.pids.object(object as usize).map_or(0, <[i32]>::len);
         self.rows.push(Row {
             object,
-            levels,
+            levels: levels as u8,
             pid,
             ppid,
             tgid: pid,
@@ -140,8 +139,6 @@ impl Forest {
             sid,
             flags,
             creator: NONE,
-            first: NONE,
-            next: NONE,
             placeholder: NONE,
         });
         if self.holder[pid as usize] == NONE {
@@ -167,7 +164,7 @@ impl Forest {
 
     /// How deep the namespace of a row is nested.
     pub fn depth(&self, at: u32) -> usize {
-        self.row(at).map_or(0, |r| r.levels.saturating_sub(1) as usize)
+        self.row(at).map_or(0, |r| usize::from(r.levels.saturating_sub(1)))
     }
 
     /// Pid number at level 0 of what `id` names.
@@ -182,13 +179,11 @@ impl Forest {
         PlanError::Task { index: at as usize, pid, reason: reason.into() }
     }
 
-    /// Makes `creator` fork `row`, in front of those it forks so far.
+    /// Makes `creator` fork `row`, in front of those that it forks so far.
     pub fn attach(&mut self, row: u32, creator: u32, flags: Flags) {
-        let next = self.rows[creator as usize].first;
-        self.rows[creator as usize].first = row;
+        self.attached.push(row);
         let row = &mut self.rows[row as usize];
         row.creator = creator;
-        row.next = next;
         row.flags |= flags;
     }
 
@@ -214,7 +209,7 @@ impl Forest {
     /// Takes from a row the pid numbers of namespaces nested deeper than `depth`.
     pub fn cut_depth(&mut self, at: u32, depth: usize) {
         if let Some(row) = self.rows.get_mut(at as usize) {
-            row.levels = row.levels.min(depth as u32 + 1);
+            row.levels = row.levels.min(depth as u8 + 1);
         }
     }
 
@@ -242,9 +237,10 @@ impl Forest {
         let numbers = self.pids.starts.last().copied().unwrap_or(0) as usize;
         self.pids.numbers.truncate(numbers);
         self.free.clear();
+        self.attached.clear();
         for row in &mut self.rows {
             row.flags = if row.flags.has(Flags::GHOST) { Flags::GHOST } else { Flags::default() };
-            (row.creator, row.first, row.next, row.placeholder) = (NONE, NONE, NONE, NONE);
+            (row.creator, row.placeholder) = (NONE, NONE);
         }
     }
 }

@@ -6,6 +6,7 @@
 //! guess about the machine (its limits are in [`PlanOptions`]), recursion.
 #![forbid(unsafe_code)]
 
+mod attempt;
 mod choose;
 mod creators;
 mod family;
@@ -19,7 +20,6 @@ use std::fmt;
 use std::ops::{BitOr, BitOrAssign};
 
 use self::ghosts::Forest;
-use self::pids::{Id, Ids};
 use crate::error::PlanError;
 use crate::image::{ImageHead, PidTable};
 
@@ -118,7 +118,7 @@ pub struct Task {
     /// Its pid object (from 0).
     object: u32,
     /// How many of the object's numbers it gets.
-    levels: u32,
+    levels: u8,
     /// Index of the leader of its process group, [`NONE`] for outside.
     group: u32,
     /// Index of the leader of its session, [`NONE`] for outside.
@@ -126,7 +126,7 @@ pub struct Task {
 }
 
 /// Who forks whom, in which order.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Plan {
     /// The image's tasks in the image's order (the root first), then ghosts, then placeholders.
     pub tasks: Vec<Task>,
@@ -210,83 +210,8 @@ impl Plan {
 pub fn build(head: &ImageHead, options: &PlanOptions) -> Result<Plan, PlanError> {
     let ids = pids::read(head, options.pidns)?;
     let mut forest = Forest::new(&ids, &head.pids, options)?;
-    let mut plan = plan_for(&mut forest, &ids, &head.pids)?;
+    let mut plan = attempt::first_right(&mut forest, &ids, &head.pids)?;
     plan.pid_zero = ids.zero && !options.pidns;
     plan.reaped = options.pidns || head.extra.root_subreaper;
-    Ok(plan)
-}
-
-/// The first plan that is right: the historic one, else one that leaves nobody orphaned, else any.
-fn plan_for(forest: &mut Forest, ids: &Ids, pids: &PidTable) -> Result<Plan, PlanError> {
-    let proved = |forest: &Forest| {
-        let plan = finish(forest)?;
-        simulate::prove(ids, pids, &plan, true).map(|()| plan)
-    };
-    if creators::assign(forest)?.is_ok()
-        && let Ok(plan) = proved(forest)
-    {
-        return Ok(plan);
-    }
-    forest.reset();
-    if inherit::assign(forest, false).is_ok()
-        && let Ok(plan) = proved(forest)
-    {
-        return Ok(plan);
-    }
-    forest.reset();
-    inherit::assign(forest, true)?;
-    proved(forest)
-}
-
-/// Turns the finished forest into a plan.
-fn finish(forest: &Forest) -> Result<Plan, PlanError> {
-    let n = forest.rows.len();
-    let mut plan = Plan {
-        tasks: Vec::with_capacity(n),
-        pid_zero: false,
-        reaped: false,
-        image_tasks: forest.image,
-        pids: forest.pids.clone(),
-        child_starts: Vec::with_capacity(n + 1),
-        child_list: Vec::with_capacity(n),
-    };
-    for (at, row) in forest.rows.iter().enumerate() {
-        let at = at as u32;
-        let above = if at == 0 { 0 } else { forest.depth(row.creator) };
-        let mut flags = row.flags;
-        match forest.depth(at).checked_sub(above) {
-            Some(0) => {}
-            Some(1) => flags |= Flags::NEW_PIDNS,
-            _ => {
-                return Err(
-                    forest.error(at, "is not in the pid namespace of its creator or one below")
-                );
-            }
-        }
-        plan.child_starts.push(plan.child_list.len() as u32);
-        for early in [true, false] {
-            let mut child = row.first;
-            while let Some(c) = forest.row(child) {
-                if c.flags.has(Flags::SESSION) == early {
-                    plan.child_list.push(child);
-                }
-                child = c.next;
-            }
-        }
-        plan.tasks.push(Task {
-            pid: forest.number(Id::of(row.pid)),
-            ppid: forest.number(row.ppid),
-            tgid: forest.number(Id::of(row.tgid)),
-            pgid: forest.number(row.pgid),
-            sid: forest.number(row.sid),
-            flags,
-            creator: (row.creator != NONE).then_some(row.creator as usize),
-            object: row.object,
-            levels: row.levels,
-            group: forest.holder(row.pgid),
-            session: forest.holder(row.sid),
-        });
-    }
-    plan.child_starts.push(plan.child_list.len() as u32);
     Ok(plan)
 }

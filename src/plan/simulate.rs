@@ -34,21 +34,29 @@ pub(super) fn prove(
     world.compare(reaped)
 }
 
-/// What the simulation knows about each task, by its index in the plan.
+/// What is known about a task.
+#[derive(Clone)]
+struct Life {
+    /// Leader of its thread group; [`NONE`]: not created yet.
+    group: u32,
+    /// Of a group leader: the group that is its parent; [`NONE`]: outside.
+    parent: u32,
+    /// Of a group leader: the leader of its session; [`NONE`]: inherited from outside.
+    session: u32,
+    /// Of a group leader: the init of its pid namespace.
+    init: u32,
+    /// Whether it leads its session, so that it calls setsid.
+    leads: bool,
+    /// Of a group leader: whether a task of the group stays.
+    stays: bool,
+}
+
+/// The tasks of the plan and what became of them.
 struct World<'a> {
     ids: &'a Ids,
     pids: &'a PidTable,
     plan: &'a Plan,
-    /// Leader of the thread group; [`NONE`]: not created yet.
-    group: Vec<u32>,
-    /// Of a group leader: the group that is its parent; [`NONE`]: outside.
-    parent: Vec<u32>,
-    /// Of a group leader: the leader of its session; [`NONE`]: inherited from outside.
-    session: Vec<u32>,
-    /// Of a group leader: the init of its pid namespace.
-    init: Vec<u32>,
-    /// Of a group leader: whether a task of the group stays.
-    stays: Vec<bool>,
+    lives: Vec<Life>,
 }
 
 impl<'a> World<'a> {
@@ -57,9 +65,15 @@ impl<'a> World<'a> {
         if plan.image_tasks() != ids.rows.len() || n < ids.rows.len() || n >= NONE as usize {
             return Err(PlanError::Count { what: "number of tasks in the plan", value: n as i64 });
         }
-        let all = || vec![NONE; n];
-        let (group, parent, session, init) = (all(), all(), all(), all());
-        Ok(World { ids, pids, plan, group, parent, session, init, stays: vec![false; n] })
+        let life = |i| Life {
+            group: NONE,
+            parent: NONE,
+            session: NONE,
+            init: NONE,
+            leads: plan.session_leader(i) == Some(i),
+            stays: false,
+        };
+        Ok(World { ids, pids, plan, lives: (0..n).map(life).collect() })
     }
 
     fn error(&self, index: usize, reason: impl Into<String>) -> PlanError {
@@ -74,94 +88,101 @@ impl<'a> World<'a> {
     }
 
     fn fork_all(&mut self) -> Result<(), PlanError> {
-        (self.group[0], self.init[0]) = (0, 0);
+        (self.lives[0].group, self.lives[0].init) = (0, 0);
         let mut running = vec![0u32];
         let mut created = 1;
         while let Some(at) = running.pop() {
             let mut early = true;
             for &child in self.plan.children(at as usize) {
-                self.fork(at, child)?;
-                let session = self.plan.tasks[child as usize].flags.has(Flags::SESSION);
+                let session = self.fork(at, child)?;
                 if session && !early {
                     return Err(self.error(child as usize, "would be forked after setsid"));
                 }
                 early = session;
                 created += 1;
-                running.push(child);
+                // Who forks nobody has nothing left to do.
+                if !self.plan.children(child as usize).is_empty() {
+                    running.push(child);
+                } else {
+                    self.setsid(child);
+                }
             }
-            let leads = self.plan.session_leader(at as usize) == Some(at as usize);
-            if leads && self.group[at as usize] == at {
-                self.session[at as usize] = at;
-            }
+            self.setsid(at);
         }
-        match self.group.iter().position(|&g| g == NONE) {
+        match self.lives.iter().position(|l| l.group == NONE) {
             Some(lost) => Err(self.error(lost, "is never created")),
             None if created == self.plan.tasks.len() => Ok(()),
             None => Err(self.error(0, "is created twice")),
         }
     }
 
-    /// `at` creates `child`.
-    fn fork(&mut self, at: u32, child: u32) -> Result<(), PlanError> {
+    fn setsid(&mut self, at: u32) {
+        let life = &mut self.lives[at as usize];
+        if life.leads && life.group == at {
+            life.session = at;
+        }
+    }
+
+    /// `at` creates `child`; says whether that is before `at` calls setsid.
+    fn fork(&mut self, at: u32, child: u32) -> Result<bool, PlanError> {
         let (a, c) = (at as usize, child as usize);
-        let Some(task) = self.plan.tasks.get(c).filter(|_| self.group[c] == NONE) else {
+        let creator = self.lives[a].clone();
+        let new = self.plan.tasks.get(c).filter(|_| self.lives[c].group == NONE);
+        let Some(task) = new else {
             return Err(self.error(c, "is created twice"));
         };
         if task.creator != Some(a) {
             return Err(self.error(c, "is forked by another task than its creator"));
         }
-        let group = self.group[a] as usize;
-        let deeper = self.plan.numbers(c).len().wrapping_sub(self.plan.numbers(a).len());
+        let early = task.flags.has(Flags::SESSION);
         let new_pidns = task.flags.has(Flags::NEW_PIDNS);
-        if deeper != usize::from(new_pidns) {
+        if task.levels != self.plan.tasks[a].levels + u8::from(new_pidns) {
             return Err(self.error(c, "has no pid in each namespace of its creator, or too many"));
         }
         if task.flags.has(Flags::THREAD) {
-            if group != a || new_pidns {
+            if creator.group != at || new_pidns {
                 return Err(self.error(c, "is a thread, but not made by the leader of its group"));
             }
-            self.group[c] = at;
-            return Ok(());
+            self.lives[c].group = at;
+            return Ok(early);
         }
-        if group != a {
+        if creator.group != at {
             return Err(self.error(a, "is a thread and has children of its own"));
         }
         let mut parent = at;
         if task.flags.has(Flags::SIBLING) {
-            parent = self.parent[a];
+            parent = creator.parent;
             // An init cannot clone with CLONE_PARENT, and the root task's parent is outside.
-            if parent == NONE || self.init[a] == at {
+            if parent == NONE || creator.init == at {
                 return Err(self.error(a, "cannot make siblings"));
             }
         }
-        let last = self.plan.numbers(c).last();
-        if new_pidns && last != Some(&1) {
+        if new_pidns && self.plan.numbers(c).last() != Some(&1) {
             return Err(self.error(c, "is the first task of a pid namespace, but not pid 1 there"));
         }
-        self.group[c] = child;
-        self.parent[c] = parent;
-        self.init[c] = if new_pidns { child } else { self.init[a] };
-        let leads = self.plan.session_leader(a) == Some(a);
-        let after_setsid = leads && !task.flags.has(Flags::SESSION);
-        self.session[c] = if after_setsid { at } else { self.session[a] };
-        Ok(())
+        let life = &mut self.lives[c];
+        (life.group, life.parent) = (child, parent);
+        life.init = if new_pidns { child } else { creator.init };
+        life.session = if creator.leads && !early { at } else { creator.session };
+        Ok(early)
     }
 
     /// Ghosts and placeholders go; a group goes with its last task.
     fn exits(&mut self) {
-        for (task, &group) in self.plan.tasks.iter().zip(&self.group) {
+        for (i, task) in self.plan.tasks.iter().enumerate() {
             if !task.flags.any(Flags::GHOST | Flags::DEAD) {
-                self.stays[group as usize] = true;
+                let group = self.lives[i].group;
+                self.lives[group as usize].stays = true;
             }
         }
     }
 
     /// The parent of a group when all is done.
     fn last_parent(&self, group: u32, reaped: bool) -> u32 {
-        match self.parent[group as usize] {
+        match self.lives[group as usize].parent {
             NONE => NONE,
-            parent if self.stays[parent as usize] => parent,
-            parent if reaped => self.init[parent as usize],
+            parent if self.lives[parent as usize].stays => parent,
+            parent if reaped => self.lives[parent as usize].init,
             _ => NONE,
         }
     }
@@ -177,7 +198,7 @@ impl<'a> World<'a> {
             if is_extra || self.plan.numbers(i) != numbers || task.object != want.object {
                 return Err(self.error(i, "has another pid in the plan"));
             }
-            let group = self.group[i];
+            let group = self.lives[i].group;
             if self.identity(group) != Some(Id::of(want.tgid)) {
                 return Err(self.error(i, "would come up in another thread group"));
             }
@@ -212,7 +233,7 @@ impl<'a> World<'a> {
 
     /// The session, and that the leader of the process group is in it too: setpgid(2) needs that.
     fn compare_session(&self, i: usize, group: u32, want: &pids::IdRow) -> Result<(), PlanError> {
-        let session = self.session[group as usize];
+        let session = self.lives[group as usize].session;
         let right = match self.identity(session) {
             Some(session) => session == want.sid,
             None => session == NONE && want.sid.object().is_none(),
@@ -223,10 +244,9 @@ impl<'a> World<'a> {
         if want.pgid.object().is_none() {
             return Ok(());
         }
-        let leader = self.plan.group_leader(i).and_then(|l| self.group.get(l)).copied();
-        let right = |&l: &u32| {
-            self.identity(l) == Some(want.pgid) && self.session.get(l as usize) == Some(&session)
-        };
+        let leader = self.plan.group_leader(i).and_then(|l| self.lives.get(l)).map(|l| l.group);
+        let in_session = |l: u32| self.lives.get(l as usize).is_some_and(|l| l.session == session);
+        let right = |&l: &u32| self.identity(l) == Some(want.pgid) && in_session(l);
         match leader.filter(right) {
             Some(_) => Ok(()),
             None => Err(self.error(i, "has a process group that is not in its session")),
