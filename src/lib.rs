@@ -30,37 +30,26 @@ compile_error!(
     "usercr must be built with panic = \"unwind\": it may never end its caller's process"
 );
 
-/// The C boundary: the exported functions and the one exported variable.
 pub mod ffi;
 
-/// The checkpoint image: types, reader and writer.
 pub mod image;
 
-/// From the pid tables of an image to the tree of tasks to fork.
 pub mod plan;
 
-/// From plan and state to one list of system calls a task.
 pub mod program;
 
-/// The interpreter that runs a program, and the memory it shares with the coordinator.
 pub mod vm;
 
-/// Restart: launch, watch, finish, wait, clean up.
 pub mod restart;
 
-/// Checkpoint: stop tasks, read their state, write an image.
 pub mod dump;
 
-/// Thin safe wrappers of system calls.
 pub mod sys;
 
-/// Messages to the descriptors that the caller gave.
 pub mod report;
 
-/// What can go wrong, and its errno.
 pub mod error;
 
-/// The `usercr` command.
 #[cfg(feature = "cli")]
 pub mod cli;
 

@@ -12,7 +12,7 @@ pub enum DumpError {
         index: usize,
         /// Its pid, as the checkpointer sees it.
         pid: i32,
-        /// The thing that cannot be saved, as a user knows it ("descriptor 5 (socket:[1234])").
+        /// The thing that cannot be saved, as a user knows it ("descriptor 5 (socket:\[1234\])").
         object: String,
         /// Why not.
         reason: String,

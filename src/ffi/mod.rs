@@ -1,8 +1,8 @@
 //! The C boundary: what `include/checkpoint.h` declares, and nothing else is exported.
 //!
 //! In: structs, descriptor numbers and strings of a C caller. Out: a pid or an id, or -1 and errno.
-//! Each function has one shape: take the arguments over ([`args`]), call [`crate::restart`] or
-//! [`crate::dump`], turn the outcome into a C one ([`boundary`]). No decision about a restart or a
+//! Each function has one shape: take the arguments over (`args`), call [`crate::restart`] or
+//! [`crate::dump`], turn the outcome into a C one (`boundary`). No decision about a restart or a
 //! checkpoint is made here, and nothing that goes wrong here ends the caller's process.
 
 use std::ffi::c_int;

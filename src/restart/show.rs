@@ -1,7 +1,7 @@
 //! The programs of a restart as text, for people.
 //!
 //! In: an image and its plan. Out: the system calls of every task, in order. No system call is made:
-//! what a real restart asks the machine and the caller is replaced by [`facts`] that are the same
+//! what a real restart asks the machine and the caller is replaced by `facts` that are the same
 //! everywhere, so the same image gives the same text.
 #![forbid(unsafe_code)]
 
