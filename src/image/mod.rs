@@ -19,7 +19,7 @@ mod write;
 
 pub use cursor::Source;
 pub use reader::Reader;
-pub use write::{PageSource, PagesOf, write_head, write_image};
+pub use write::{Layout, PageSource, PagesOf, Room, write_head, write_image};
 
 /// Bytes of a page, the only size that x86_64 images have.
 pub const PAGE: u64 = 4096;

@@ -1,20 +1,20 @@
 //! Writes images: the way back from [`ImageHead`] and [`Body`] to records.
 //!
-//! Comes in: state that was collected, and a [`PageSource`] that gives the contents of pages when
-//! their turn comes. Goes out: one stream, written once from front to end. Tags are given in the order of
+//! Comes in: state that was collected. Goes out: a [`Layout`], from which the image is made part by
+//! part; a [`PageSource`] gives the contents of pages when their turn comes. Tags are given in the order of
 //! first writing, behind those of the pid objects; every padding byte is zero.
 #![forbid(unsafe_code)]
 
 mod body;
 mod head;
+mod layout;
 mod memory;
 mod objects;
-mod out;
 
 use std::collections::HashMap;
 use std::io::Write;
 
-use out::Out;
+pub use layout::{Layout, Room};
 
 use super::records::{self, Kind};
 use super::{Body, ImageHead};
@@ -29,57 +29,68 @@ pub enum PagesOf {
     Shm(usize),
 }
 
-/// Gives the writer the contents of pages.
+/// Gives the contents of pages.
 pub trait PageSource {
-    /// Fills `buf`, whose length is a multiple of the page size, with the pages from `address` on:
-    /// all of it, as what is in it before is of no use.
+    /// Fills `buf`, all of it, with what is at `address` and behind. It lies inside one run of pages,
+    /// but need not begin or end with a page.
     fn read(&mut self, from: PagesOf, address: u64, buf: &mut [u8]) -> Result<(), Error>;
 }
 
-/// Writes a whole image, in large pieces, and asks `pages` for the contents of each run of pages in
-/// `body`, in the order of the image. Objects that no task refers to are left out.
+/// Writes a whole image, front to end in large pieces, and asks `pages` for contents of pages in the
+/// order of the image. Objects that no task refers to are left out.
 ///
-/// Fails with what `out` or `pages` failed with, or where `body` cannot be put in records (an index
-/// out of range, a path of more than 4095 bytes, ...). What was written until then is no image.
+/// # Errors
+/// Those of `out`, of `pages`, and of [`Layout::new`]. What was written until then is no image.
 pub fn write_image(
     out: &mut impl Write,
     head: &ImageHead,
     body: &Body,
     pages: &mut dyn PageSource,
 ) -> Result<(), Error> {
-    if head.tasks.len() != body.tasks.len() {
-        return Err(unwritable(
-            records::TREE,
-            format!("{} rows for {} tasks", head.tasks.len(), body.tasks.len()),
-        )
-        .into());
+    let layout = Layout::new(head, body)?;
+    let (mut offset, mut room) = (0, Room::new());
+    while offset < layout.len() {
+        let part = layout.part(offset, &mut room, pages)?;
+        out.write_all(part).map_err(|source| ImageError::Write { offset, source })?;
+        offset += part.len() as u64;
     }
-    let mut out = Out::new(out);
+    Ok(())
+}
+
+/// Writes the head alone, with the records of ours that belong to it: what an engine needs that
+/// hands the image on with other pids.
+///
+/// # Errors
+/// Those of `out`, and where `head` cannot be put in records.
+pub fn write_head(out: &mut impl Write, head: &ImageHead) -> Result<(), ImageError> {
+    let mut layout = Layout::default();
+    head::write(&mut layout, head)?;
+    out.write_all(&layout.into_bytes()).map_err(|source| ImageError::Write { offset: 0, source })
+}
+
+/// See [`Layout::new`].
+fn layout(head: &ImageHead, body: &Body) -> Result<Layout, ImageError> {
+    if head.tasks.len() != body.tasks.len() {
+        let reason = format!("{} rows for {} tasks", head.tasks.len(), body.tasks.len());
+        return Err(unwritable(records::TREE, reason));
+    }
+    let mut out = Layout::default();
     head::write(&mut out, head)?;
-    let mut writer = Writer { out, head, body, pages, tags: Tags::new(head)? };
+    let mut writer = Writer { out, head, body, tags: Tags::new(head)? };
     for task in &body.tasks {
         writer.task(task)?;
     }
     writer.out.record(records::TAIL, |r| {
         r.u64(records::MAGIC_TAIL);
     })?;
-    Ok(writer.out.flush()?)
-}
-
-/// Writes the head alone, with the records of ours that belong to it: what an engine needs that
-/// hands the image on with other pids.
-pub fn write_head(out: &mut impl Write, head: &ImageHead) -> Result<(), ImageError> {
-    let mut out = Out::new(out);
-    head::write(&mut out, head)?;
-    out.flush()
+    Ok(writer.out)
 }
 
 /// The state of writing a body.
-struct Writer<'a, 'w> {
-    out: Out<'w>,
+struct Writer<'a> {
+    out: Layout,
     head: &'a ImageHead,
     body: &'a Body,
-    pages: &'a mut dyn PageSource,
     tags: Tags<'a>,
 }
 

@@ -13,7 +13,7 @@ use std::os::unix::fs::{FileExt, FileTypeExt};
 
 use crate::error::{Error, SysError};
 use crate::image::{PAGE, Reader, Source};
-use crate::sys::stream;
+use crate::sys::{memory, stream};
 
 /// Bytes that go from a pipe to the file in memory at once.
 const CHUNK: usize = 1 << 20;
@@ -66,7 +66,7 @@ impl ImageFd {
         stream::widen_pipe(&file, CHUNK as i32);
         Ok(ImageFd::Stream(Box::new(Spool {
             from: file,
-            copy: stream::memfd(c"usercr image")?,
+            copy: memory::memfd(c"usercr image", 0)?,
             copied: 0,
             buffer: vec![0; CHUNK],
             start: 0,

@@ -1,22 +1,7 @@
 //! What reading an image from any kind of descriptor takes.
 
-use std::ffi::CStr;
-use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
-
-use crate::error::SysError;
-
-/// An anonymous file in memory, closed at exec. `name` shows up in /proc/PID/fd only.
-pub fn memfd(name: &CStr) -> Result<File, SysError> {
-    // SAFETY: `name` is a string with a NUL for the whole call; the kernel only reads it.
-    let fd = unsafe { libc::memfd_create(name.as_ptr(), libc::MFD_CLOEXEC) };
-    if fd < 0 {
-        return Err(SysError::new("memfd_create", io::Error::last_os_error()));
-    }
-    // SAFETY: the call has just made this descriptor, and nobody else knows it.
-    Ok(File::from(unsafe { OwnedFd::from_raw_fd(fd) }))
-}
+use std::os::fd::{AsFd, AsRawFd};
 
 /// Waits until a read would not block: there is something to read, the stream's end, or an error.
 /// A signal does not end the wait.

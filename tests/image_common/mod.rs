@@ -443,8 +443,15 @@ pub fn pattern(from: PagesOf, address: u64) -> u64 {
 
 impl PageSource for Pattern {
     fn read(&mut self, from: PagesOf, address: u64, buf: &mut [u8]) -> Result<(), Error> {
-        for (index, word) in buf.chunks_exact_mut(8).enumerate() {
-            word.copy_from_slice(&pattern(from, address + index as u64 * 8).to_le_bytes());
+        let skip = (address & 7) as usize;
+        let mut words = (address & !7..).step_by(8).map(|at| pattern(from, at).to_le_bytes());
+        let (front, rest) = buf.split_at_mut(((8 - skip) % 8).min(buf.len()));
+        if !front.is_empty() {
+            let word = words.next().unwrap();
+            front.copy_from_slice(&word[skip..skip + front.len()]);
+        }
+        for (piece, word) in rest.chunks_mut(8).zip(words) {
+            piece.copy_from_slice(&word[..piece.len()]);
         }
         Ok(())
     }

@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::{Thing, Writer, entry, unwritable};
-use crate::error::{Error, ImageError};
+use crate::error::ImageError;
 use crate::image::records;
 use crate::image::{Live, Pending, Signal, TaskState, Zombie};
 
@@ -13,11 +13,11 @@ const EXIT_ZOMBIE: u32 = 16;
 const ROBUST_HEAD: u32 = 24;
 const ROBUST_HEAD_32: u32 = 12;
 
-impl Writer<'_, '_> {
+impl Writer<'_> {
     /// Writes the records of a task, and of the objects that come with it.
-    pub(super) fn task(&mut self, task: &TaskState) -> Result<(), Error> {
+    pub(super) fn task(&mut self, task: &TaskState) -> Result<(), ImageError> {
         match task {
-            TaskState::Zombie(zombie) => Ok(self.zombie(zombie)?),
+            TaskState::Zombie(zombie) => self.zombie(zombie),
             TaskState::Live(live) => self.live(live),
         }
     }
@@ -36,7 +36,7 @@ impl Writer<'_, '_> {
         })
     }
 
-    fn live(&mut self, live: &Live) -> Result<(), Error> {
+    fn live(&mut self, live: &Live) -> Result<(), ImageError> {
         self.out.record(records::TASK, |r| {
             r.zeros(16).i32(live.exit_signal).i32(live.pdeath_signal);
             r.u64(live.set_child_tid).u64(live.clear_child_tid);
@@ -104,7 +104,7 @@ impl Writer<'_, '_> {
     }
 
     /// The shared objects, TASK_OBJS, and the SIGNAL object where it is new.
-    fn objects(&mut self, live: &Live) -> Result<(), Error> {
+    fn objects(&mut self, live: &Live) -> Result<(), ImageError> {
         let files = self.file_table(live.files)?;
         let mm = self.mm(live.mm)?;
         let fs = self.fs(live.fs)?;

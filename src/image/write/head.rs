@@ -1,7 +1,7 @@
 //! The twelve records of the head, and our own behind them.
 #![forbid(unsafe_code)]
 
-use super::out::Out;
+use super::Layout;
 use crate::error::ImageError;
 use crate::image::{Header, ImageHead, records};
 
@@ -9,7 +9,7 @@ use crate::image::{Header, ImageHead, records};
 const LSM_NAME_LEN: usize = 11;
 
 /// Writes the head.
-pub(super) fn write(out: &mut Out<'_>, head: &ImageHead) -> Result<(), ImageError> {
+pub(super) fn write(out: &mut Layout, head: &ImageHead) -> Result<(), ImageError> {
     header(out, &head.header)?;
     let [.., release, version, machine, _, _, _, _] = head.header.constants;
     string(out, &head.header.release, release.into())?;
@@ -29,7 +29,7 @@ pub(super) fn write(out: &mut Out<'_>, head: &ImageHead) -> Result<(), ImageErro
     extra(out, head)
 }
 
-fn header(out: &mut Out<'_>, header: &Header) -> Result<(), ImageError> {
+fn header(out: &mut Layout, header: &Header) -> Result<(), ImageError> {
     out.record(records::HEADER, |r| {
         r.u64(records::MAGIC_HEAD).u16(header.arch_id);
         for part in header.kernel {
@@ -44,13 +44,13 @@ fn header(out: &mut Out<'_>, header: &Header) -> Result<(), ImageError> {
 }
 
 /// A NUL-padded string; never empty.
-fn string(out: &mut Out<'_>, text: &[u8], len: usize) -> Result<(), ImageError> {
+fn string(out: &mut Layout, text: &[u8], len: usize) -> Result<(), ImageError> {
     out.record(records::BUFFER, |r| {
         r.padded(text, len.max(1));
     })
 }
 
-fn pids(out: &mut Out<'_>, head: &ImageHead) -> Result<(), ImageError> {
+fn pids(out: &mut Layout, head: &ImageHead) -> Result<(), ImageError> {
     let table = &head.pids;
     let count = table.len();
     let inner = table.numbers.len().saturating_sub(count);
@@ -73,7 +73,7 @@ fn pids(out: &mut Out<'_>, head: &ImageHead) -> Result<(), ImageError> {
     })
 }
 
-fn tasks(out: &mut Out<'_>, head: &ImageHead) -> Result<(), ImageError> {
+fn tasks(out: &mut Layout, head: &ImageHead) -> Result<(), ImageError> {
     out.record(records::TREE, |r| {
         r.u32(head.tasks.len() as u32).zeros(4);
     })?;
@@ -88,7 +88,7 @@ fn tasks(out: &mut Out<'_>, head: &ImageHead) -> Result<(), ImageError> {
     })
 }
 
-fn extra(out: &mut Out<'_>, head: &ImageHead) -> Result<(), ImageError> {
+fn extra(out: &mut Layout, head: &ImageHead) -> Result<(), ImageError> {
     if head.extra.root_subreaper {
         out.record(records::SUBREAPER, |_| ())?;
     }

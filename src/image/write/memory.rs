@@ -2,15 +2,15 @@
 #![forbid(unsafe_code)]
 
 use super::{PagesOf, Thing, Writer, entry, unwritable};
-use crate::error::{Error, ImageError};
+use crate::error::ImageError;
 use crate::image::{FileKind, Mm, PAGE, PageRun, Vma, VmaKind, records};
 
 /// Most pages in one page array.
 const BATCH: u64 = 8192;
 
-impl<'a> Writer<'a, '_> {
+impl<'a> Writer<'a> {
     /// An address space with everything in it.
-    pub(super) fn mm(&mut self, index: usize) -> Result<i32, Error> {
+    pub(super) fn mm(&mut self, index: usize) -> Result<i32, ImageError> {
         let mm = entry(&self.body.objects.mms, index, records::MM)?;
         let (tag, new) = self.objref(Thing::Mm(index))?;
         if !new {
@@ -56,7 +56,7 @@ impl<'a> Writer<'a, '_> {
     }
 
     /// A mapping of address space `mm`, and what is in it.
-    fn vma(&mut self, mm: usize, vma: &'a Vma) -> Result<(), Error> {
+    fn vma(&mut self, mm: usize, vma: &'a Vma) -> Result<(), ImageError> {
         match vma.kind {
             VmaKind::Vdso => self.vma_record(1, vma, 0, 0, 0)?,
             VmaKind::Anon => {
@@ -81,7 +81,7 @@ impl<'a> Writer<'a, '_> {
                 let FileKind::Named { path } =
                     &entry(&self.body.objects.files, file, records::FILE)?.kind
                 else {
-                    return Err(unwritable(records::VMA, format!("file {file} has no path")).into());
+                    return Err(unwritable(records::VMA, format!("file {file} has no path")));
                 };
                 let (inode, _) = self.tags.get(Thing::Inode(path))?;
                 self.vma_record(6, vma, tag, inode, vma.file_size)?;
@@ -105,7 +105,7 @@ impl<'a> Writer<'a, '_> {
     }
 
     /// The page arrays of `runs`, with addresses counted in units of `unit` bytes.
-    fn page_arrays(&mut self, of: PagesOf, runs: &[PageRun], unit: u64) -> Result<(), Error> {
+    fn page_arrays(&mut self, of: PagesOf, runs: &[PageRun], unit: u64) -> Result<(), ImageError> {
         let mut batch = Vec::new();
         let mut room = BATCH;
         for run in runs {
@@ -140,29 +140,19 @@ impl<'a> Writer<'a, '_> {
         runs: &[(u64, u64)],
         count: u64,
         unit: u64,
-    ) -> Result<(), Error> {
+    ) -> Result<(), ImageError> {
         self.out.record(records::PGARR, |r| {
             r.u64(count);
         })?;
-        self.out.header(records::BUFFER, (count * (8 + PAGE)) as u32)?;
-        self.out.fill::<ImageError>(count as usize * 8, |buf| {
-            let addresses = runs.iter().flat_map(|&(address, pages)| {
-                (0..pages).map(move |page| address.wrapping_add(page * PAGE))
-            });
-            for (place, address) in buf.chunks_exact_mut(8).zip(addresses) {
-                place.copy_from_slice(&(address / unit).to_le_bytes());
+        self.out.record_with_pages(records::BUFFER, count * PAGE, |r| {
+            for &(address, pages) in runs {
+                for page in 0..pages {
+                    r.u64(address.wrapping_add(page * PAGE) / unit);
+                }
             }
-            Ok(())
         })?;
         for &(address, pages) in runs {
-            let (mut address, mut left) = (address, pages as usize);
-            while left > 0 {
-                let part = left.min(self.out.piece(PAGE as usize));
-                let source = &mut self.pages;
-                self.out.fill(part * PAGE as usize, |buf| source.read(of, address, buf))?;
-                address = address.wrapping_add(part as u64 * PAGE);
-                left -= part;
-            }
+            self.out.pages(of, address, pages);
         }
         Ok(())
     }

@@ -8,7 +8,7 @@ use crate::image::{FileKind, OpenFile, records};
 /// Most bytes of a path, without its NUL.
 const PATH_MOST: usize = 4095;
 
-impl<'a> Writer<'a, '_> {
+impl<'a> Writer<'a> {
     /// The tag of a thing; where it is new, its OBJREF has been written, and its records must follow.
     pub(super) fn objref(&mut self, thing: Thing<'a>) -> Result<(i32, bool), ImageError> {
         let (tag, new) = self.tags.get(thing)?;
