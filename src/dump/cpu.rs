@@ -2,16 +2,18 @@
 //!
 //! Comes in: a stopped thread. Goes out: its registers twice, as they are to be put back into the
 //! original and as the image has them, with FPU state and interrupted call. Never: a change of the
-//! original but for calls that the stop itself has ended too early.
+//! original, but for calls that the stop itself has ended too early ([`run_again`]).
 
 use std::fs::File;
+use std::io;
 use std::os::unix::fs::FileExt;
 
 use super::facts::Facts;
 use super::stop::Thread;
 use crate::error::DumpError;
 use crate::image::{Cpu, RestartBlock, Rseq};
-use crate::sys::ptrace::Registers;
+use crate::sys::procfs;
+use crate::sys::ptrace::{Registers, Tracee};
 
 /// What the kernel leaves in rax when a call that was interrupted is to be run again.
 const ERESTARTSYS: u64 = -512i64 as u64;
@@ -79,7 +81,7 @@ pub(super) fn read(facts: &Facts, thread: &Thread, memory: &File) -> Result<Mach
     let tid = facts.tid;
     let tracee = &thread.tracee;
     let mut registers = tracee.registers().map_err(|e| match e.kind() {
-        std::io::ErrorKind::InvalidData => facts.refuse("the task", "it is a 32-bit program"),
+        io::ErrorKind::InvalidData => facts.refuse("the task", "it is a 32-bit program"),
         _ => DumpError::task(tid, "read its registers")(e),
     })?;
     if registers.cs != USER64_CS {
@@ -94,7 +96,6 @@ pub(super) fn read(facts: &Facts, thread: &Thread, memory: &File) -> Result<Mach
     if let Some(area) = rseq {
         leave_critical_section(&mut registers, area.address, memory);
     }
-    run_again(&mut registers, facts);
     let (cpu, restart_block) = saved(&registers, facts, memory)?;
     Ok(Machine {
         registers,
@@ -106,17 +107,23 @@ pub(super) fn read(facts: &Facts, thread: &Thread, memory: &File) -> Result<Mach
     })
 }
 
-/// A call that only our stop has ended is set to run again. A signal that has a handler and waits to
-/// be delivered would have ended it too: then nothing is changed.
-fn run_again(registers: &mut Registers, facts: &Facts) {
-    let status = &facts.status;
-    let due = (status.pending | status.shared_pending) & !status.blocked & status.caught;
-    let ended = registers.rax == EINTR && ENDED_BY_STOP.contains(&(registers.orig_rax as i64));
-    if ended && due == 0 {
-        registers.rax = registers.orig_rax;
-        registers.rip = registers.rip.wrapping_sub(SYSCALL_LENGTH);
-        registers.orig_rax = u64::MAX;
+/// A call that only our stop has ended is set to run again, in the stopped thread itself. A signal
+/// that has a handler and waits to be delivered would have ended it too: then nothing is changed.
+pub(super) fn run_again(tracee: &Tracee) -> io::Result<()> {
+    // A 32-bit task is refused later.
+    let Ok(mut registers) = tracee.registers() else { return Ok(()) };
+    if registers.rax != EINTR || !ENDED_BY_STOP.contains(&(registers.orig_rax as i64)) {
+        return Ok(());
     }
+    let status = procfs::read(&format!("/proc/{}/status", tracee.tid()))?;
+    let status = procfs::status(&status).unwrap_or_default();
+    if (status.pending | status.shared_pending) & !status.blocked & status.caught != 0 {
+        return Ok(());
+    }
+    registers.rax = registers.orig_rax;
+    registers.rip = registers.rip.wrapping_sub(SYSCALL_LENGTH);
+    registers.orig_rax = u64::MAX;
+    tracee.set_registers(&registers)
 }
 
 /// Where a task goes on in user space when nobody traces it any more and no signal comes: the
@@ -166,7 +173,7 @@ fn saved(
     }
     if registers.orig_rax == libc::SYS_restart_syscall as u64 {
         // It was interrupted before. Its arguments are still in the registers, its number no more.
-        cpu.orig_ax = continued_call(memory, registers.rip).ok_or_else(|| {
+        cpu.orig_ax = continued_call(memory, registers).ok_or_else(|| {
             let reason = "it has been interrupted twice, and which call it is cannot be told";
             facts.refuse("the system call that it is in", reason)
         })?;
@@ -187,15 +194,36 @@ fn saved(
     Ok((cpu, block))
 }
 
-/// Number of the call before `rip`, from the `mov $number, %eax` that C libraries have in front of
-/// `syscall`.
-fn continued_call(memory: &File, rip: u64) -> Option<u64> {
-    const LOOK_BACK: usize = 64;
-    let mut code = [0u8; LOOK_BACK];
-    memory.read_exact_at(&mut code, rip.checked_sub(LOOK_BACK as u64)?).ok()?;
+/// Number of the call before rip: from the `mov $number, %eax` that C libraries have in front of
+/// `syscall`, or, where that is in syscall(2), from the `mov $number, %edi` in front of its call.
+fn continued_call(memory: &File, registers: &Registers) -> Option<u64> {
+    let code = code_before(memory, registers.rip)?;
     let body = code.strip_suffix(&[0x0f, 0x05])?;
-    let candidates = body.windows(5).rev().filter_map(|w| match w {
-        [0xb8, a, b, c, d] => Some(u32::from_le_bytes([*a, *b, *c, *d])),
+    let number = last_immediate(body, MOV_EAX);
+    if number.is_some() || !body.ends_with(&SYSCALL_WRAPPER_END) {
+        return number;
+    }
+    let caller = code_before(memory, word(memory, registers.rsp)?)?;
+    last_immediate(&caller, MOV_EDI)
+}
+
+/// `mov $imm32, %eax` and `mov $imm32, %edi`.
+const MOV_EAX: u8 = 0xb8;
+const MOV_EDI: u8 = 0xbf;
+/// The last argument of syscall(2) comes from the stack: `mov 8(%rsp), %r9`.
+const SYSCALL_WRAPPER_END: [u8; 5] = [0x4c, 0x8b, 0x4c, 0x24, 0x08];
+
+fn code_before(memory: &File, address: u64) -> Option<[u8; 64]> {
+    const LENGTH: usize = 64;
+    let mut code = [0u8; LENGTH];
+    memory.read_exact_at(&mut code, address.checked_sub(LENGTH as u64)?).ok()?;
+    Some(code)
+}
+
+/// The last number of a call that goes on through restart_syscall(2), in an instruction with this code.
+fn last_immediate(code: &[u8], instruction: u8) -> Option<u64> {
+    let candidates = code.windows(5).rev().filter_map(|w| match w {
+        [first, a, b, c, d] if *first == instruction => Some(u32::from_le_bytes([*a, *b, *c, *d])),
         _ => None,
     });
     candidates.map(u64::from).find(|&number| CONTINUED.contains(&(number as i64)))
@@ -249,13 +277,20 @@ mod tests {
 
     #[test]
     fn the_number_in_front_of_a_syscall_instruction() {
-        let mut file = tempfile::tempfile().expect("file");
-        let mut code = vec![0x90u8; 100];
+        let file = tempfile::tempfile().expect("file");
+        let mut code = vec![0x90u8; 300];
         code[80..85].copy_from_slice(&[0xb8, 230, 0, 0, 0]);
-        code[98..].copy_from_slice(&[0x0f, 0x05]);
-        std::io::Write::write_all(&mut file, &code).expect("write");
-        assert_eq!(continued_call(&file, 100), Some(230));
-        assert_eq!(continued_call(&file, 90), None);
-        assert_eq!(continued_call(&file, 10), None);
+        code[98..100].copy_from_slice(&[0x0f, 0x05]);
+        // A call of syscall(2), whose address to return to is 260, on a stack at 290.
+        code[193..198].copy_from_slice(&SYSCALL_WRAPPER_END);
+        code[198..200].copy_from_slice(&[0x0f, 0x05]);
+        code[240..245].copy_from_slice(&[0xbf, 202, 0, 0, 0]);
+        code[290..298].copy_from_slice(&260u64.to_ne_bytes());
+        file.write_all_at(&code, 0).expect("write");
+        let at = |rip| Registers { rip, rsp: 290, ..Registers::default() };
+        assert_eq!(continued_call(&file, &at(100)), Some(230));
+        assert_eq!(continued_call(&file, &at(200)), Some(202));
+        assert_eq!(continued_call(&file, &at(90)), None);
+        assert_eq!(continued_call(&file, &at(10)), None);
     }
 }

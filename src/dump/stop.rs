@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::io;
 use std::time::{Duration, Instant};
 
+use super::cpu;
 use crate::error::DumpError;
 use crate::sys::procfs;
 use crate::sys::ptrace::{Options, Stop, Tracee};
@@ -162,10 +163,13 @@ impl Tree {
             let tid = thread.tracee.tid();
             let stop = thread.tracee.wait_stop(deadline).map_err(|e| busy(tid, e))?;
             match stop {
-                Stop::Interrupted => thread.stopped = true,
-                Stop::Group(signal) => {
+                Stop::Interrupted | Stop::Group(_) => {
                     thread.stopped = true;
-                    thread.job_stop = Some(signal);
+                    if let Stop::Group(signal) = stop {
+                        thread.job_stop = Some(signal);
+                    }
+                    let done = cpu::run_again(&thread.tracee);
+                    done.map_err(DumpError::task(tid, "let its system call go on"))?;
                 }
                 Stop::Gone => {
                     process.threads.remove(place.thread);
