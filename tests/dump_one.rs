@@ -2,7 +2,7 @@
 
 mod dump_common;
 
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use dump_common::{Victim, checkpoint};
 use usercr::image::TaskState;
@@ -10,7 +10,7 @@ use usercr::image::TaskState;
 #[test]
 fn a_sleeping_process() {
     let mut command = Command::new("sleep");
-    command.arg("600").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.arg("600");
     let mut victim = Victim::start(&mut command);
     victim.wait_asleep();
     let image = checkpoint(victim.pid(), false).expect("checkpoint");

@@ -129,9 +129,10 @@ fn begin<'a>(subject: &'a Subject<'a>) -> Result<Session<'a>, DumpError> {
     let failed = |what: &str| DumpError::task(tid, what.to_owned());
     let tracee = &subject.thread.tracee;
     memory.write_all_at(&job.bytes(), code).map_err(failed("write to its vdso"))?;
-    tracee.set_signal_mask(!(1 << (signal - 1))).map_err(failed("block its signals"))?;
+    // In this order, and in the reverse one at the end: the code puts back a mask, nothing else would.
     let start = Registers { rip: code, orig_rax: u64::MAX, ..registers };
     tracee.set_registers(&start).map_err(failed("set its registers"))?;
+    tracee.set_signal_mask(!(1 << (signal - 1))).map_err(failed("block its signals"))?;
     tracee.resume(0).map_err(failed("let it run"))?;
     Ok(Session { subject, memory, code, before, signal, kept_back: false })
 }
@@ -228,8 +229,8 @@ impl Session<'_> {
         let machine = self.subject.machine;
         let tracee = &self.subject.thread.tracee;
         let failed = |what: &str| self.failed(what);
-        tracee.set_registers(&machine.registers).map_err(failed("put back its registers"))?;
         tracee.set_signal_mask(machine.mask).map_err(failed("put back its signal mask"))?;
+        tracee.set_registers(&machine.registers).map_err(failed("put back its registers"))?;
         self.memory.write_all_at(&self.before, self.code).map_err(failed("put back its vdso"))?;
         if self.kept_back {
             crate::sys::inspect::signal_thread(

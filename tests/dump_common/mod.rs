@@ -2,22 +2,36 @@
 #![allow(dead_code, reason = "each test binary uses its own part")]
 #![allow(clippy::expect_used, reason = "a test fails by panicking")]
 
+#[path = "../cc/mod.rs"]
+mod cc;
+
+use std::collections::HashMap;
+use std::fs;
 use std::io::{Read, Seek};
 use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
-use std::process::{Child, Command};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+use tempfile::TempDir;
 use usercr::dump::{self, Options};
 use usercr::error::Error;
 use usercr::image::{Body, ImageHead, Reader};
 use usercr::report::Report;
 
-/// A child that is killed and reaped at the end of a test.
-pub struct Victim(Child);
+/// How long anything in a test may take.
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// A tree that is killed and reaped at the end of a test.
+pub struct Victim {
+    child: Child,
+    directory: TempDir,
+}
 
 impl Victim {
-    /// Starts it in a session of its own, with no descriptors but those that `command` gives it.
+    /// Starts a program in a session of its own, with no descriptors but those that `command` gives it.
     pub fn start(command: &mut Command) -> Victim {
         let alone = || {
             // SAFETY: two system calls with plain numbers.
@@ -27,22 +41,68 @@ impl Victim {
             }
             Ok(())
         };
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         // SAFETY: only system calls are made after the fork.
         unsafe { command.pre_exec(alone) };
-        Victim(command.spawn().expect("the victim starts"))
+        let child = command.spawn().expect("the victim starts");
+        Victim { child, directory: TempDir::new().expect("a directory") }
+    }
+
+    /// Starts `victim.c` in one of its modes, and waits until it is ready.
+    pub fn program(mode: &str) -> Victim {
+        let directory = TempDir::new().expect("a directory");
+        let mut command = Command::new(program());
+        let third = if mode == "state" { "" } else { "result" };
+        command.arg(mode).arg(directory.path().join("ready")).arg(directory.path().join(third));
+        let mut victim = Victim::start(&mut command);
+        victim.directory = directory;
+        victim.wait_for("ready");
+        victim
     }
 
     pub fn pid(&self) -> i32 {
-        self.0.id() as i32
+        self.child.id() as i32
+    }
+
+    /// Where it has its files.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// What the ready file says: words and values.
+    pub fn told(&self) -> HashMap<String, String> {
+        let text = fs::read_to_string(self.directory.path().join("ready")).expect("ready file");
+        let pairs = text.lines().filter_map(|l| l.split_once(' '));
+        pairs.map(|(k, v)| (k.to_owned(), v.to_owned())).collect()
+    }
+
+    fn wait_for(&mut self, name: &str) -> String {
+        let path = self.directory.path().join(name);
+        let deadline = Instant::now() + LIMIT;
+        loop {
+            if let Ok(text) = fs::read_to_string(&path) {
+                return text;
+            }
+            let ended = self.child.try_wait().expect("wait");
+            assert!(ended.is_none_or(|s| s.success()), "the victim ended: {ended:?}");
+            assert!(Instant::now() < deadline, "the victim has not written {name}");
+            std::thread::yield_now();
+        }
+    }
+
+    /// Asks it to check itself; what it says.
+    pub fn finish(&mut self) -> String {
+        // SAFETY: a signal to a child that has not been reaped.
+        unsafe { libc::kill(self.pid(), libc::SIGUSR1) };
+        self.wait_for("result")
     }
 
     /// Waits until it is in a system call that sleeps.
     pub fn wait_asleep(&self) {
         let path = format!("/proc/{}/syscall", self.pid());
-        let deadline = Instant::now() + Duration::from_secs(10);
-        while !std::fs::read_to_string(&path)
-            .is_ok_and(|s| s.starts_with(|c: char| c.is_ascii_digit()))
-        {
+        let deadline = Instant::now() + LIMIT;
+        let asleep = |s: String| s.starts_with(|c: char| c.is_ascii_digit());
+        while !fs::read_to_string(&path).is_ok_and(asleep) {
             assert!(Instant::now() < deadline, "the victim does not sleep");
             std::thread::yield_now();
         }
@@ -50,17 +110,49 @@ impl Victim {
 
     /// Whether it runs, and nobody traces it.
     pub fn runs(&mut self) -> bool {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()));
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid()));
         let free = status.is_ok_and(|s| s.contains("TracerPid:\t0\n") && !s.contains("State:\tt"));
-        free && self.0.try_wait().expect("wait").is_none()
+        free && self.child.try_wait().expect("wait").is_none()
     }
 }
 
 impl Drop for Victim {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        // Its descendants are all in its session, or in that of a child; they have its directory.
+        for pid in descendants(self.pid()).into_iter().rev() {
+            // SAFETY: a signal to a pid that was just seen below our child.
+            unsafe { libc::kill(pid, libc::SIGKILL) };
+        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
+}
+
+/// All processes below `pid`.
+pub fn descendants(pid: i32) -> Vec<i32> {
+    let mut all = vec![pid];
+    let mut at = 0;
+    while let Some(&next) = all.get(at) {
+        at += 1;
+        let tasks = fs::read_dir(format!("/proc/{next}/task"));
+        for task in tasks.into_iter().flatten().flatten() {
+            let children = fs::read_to_string(task.path().join("children")).unwrap_or_default();
+            all.extend(children.split_whitespace().filter_map(|c| c.parse::<i32>().ok()));
+        }
+    }
+    all.split_off(1)
+}
+
+/// The compiled `victim.c`.
+fn program() -> &'static Path {
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    PROGRAM.get_or_init(|| {
+        let program = cc::build_dir().join("victim");
+        let source = cc::top().join("tests/dump_victim/victim.c");
+        let mut command = cc::cc();
+        cc::succeeds(command.arg("-std=gnu11").arg("-pthread").arg(source).arg("-o").arg(&program));
+        program
+    })
 }
 
 /// An image that was written and read again.

@@ -1,0 +1,37 @@
+//! A tree that is checkpointed does not notice.
+
+mod dump_common;
+
+use dump_common::{Victim, checkpoint};
+
+/// How often each tree is checkpointed.
+const TIMES: u32 = 5;
+
+#[test]
+fn interrupted_calls_go_on() {
+    let mut victim = Victim::program("saved");
+    for _ in 0..TIMES {
+        checkpoint(victim.pid(), false).expect("checkpoint");
+    }
+    assert_eq!(victim.finish(), "ok");
+}
+
+#[test]
+fn interrupted_calls_go_on_when_the_checkpoint_is_refused() {
+    let mut victim = Victim::program("calls");
+    for _ in 0..TIMES {
+        let refused = checkpoint(victim.pid(), false).expect_err("epoll cannot be saved");
+        assert!(refused.to_string().contains("eventpoll"), "{refused}");
+        assert_eq!(refused.errno(), libc::ENOTSUP);
+    }
+    assert_eq!(victim.finish(), "ok");
+}
+
+#[test]
+fn computing_threads_go_on() {
+    let mut victim = Victim::program("work");
+    for _ in 0..TIMES * 4 {
+        checkpoint(victim.pid(), false).expect("checkpoint");
+    }
+    assert_eq!(victim.finish(), "ok");
+}
