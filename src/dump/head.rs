@@ -86,8 +86,8 @@ pub(super) fn head(
 pub(super) fn vdso(
     all: &[Facts],
     maps: &HashMap<i32, Vec<Mapping>>,
+    own: &sys::vdso::Vdso,
 ) -> Result<Option<Vdso>, DumpError> {
-    let own = sys::vdso::own()?;
     let end = inject::contents_end(&own.code).map_or(own.code.len(), |end| end as usize);
     let mut compared = false;
     for facts in all.iter().filter(|f| f.leads() && !f.zombie) {

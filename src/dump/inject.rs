@@ -34,6 +34,8 @@ pub(super) struct Subject<'a> {
     pub machine: &'a Machine,
     /// Mappings of its process.
     pub maps: &'a [Mapping],
+    /// The vdso as the kernel made it.
+    pub vdso: &'a [u8],
 }
 
 /// A thread that runs the code.
@@ -137,19 +139,79 @@ fn begin<'a>(subject: &'a Subject<'a>) -> Result<Session<'a>, DumpError> {
     Ok(Session { subject, memory, code, before, signal, kept_back: false })
 }
 
-/// The first free address in the vdso, and the bytes that are there now.
+/// Where the code can go in a task's vdso, and the bytes that belong there.
+///
+/// A task whose checkpointer has died may still have the code in its vdso, and even return to it from
+/// a signal handler. So a place that is as the kernel made it is preferred.
 fn find_place(subject: &Subject<'_>, memory: &File) -> Result<(u64, Vec<u8>), DumpError> {
     let refuse = |reason: &str| subject.facts.refuse("vdso", reason);
     let mapping = vdso(subject.maps).ok_or_else(|| refuse("the task has none"))?;
-    let mut image = vec![0u8; (mapping.end - mapping.start) as usize];
+    let pristine = subject.vdso;
+    let mut image = vec![0u8; pristine.len()];
     memory
         .read_exact_at(&mut image, mapping.start)
         .map_err(DumpError::task(subject.facts.tid, "read its vdso"))?;
-    let end = contents_end(&image).ok_or_else(|| refuse("it is not an ELF file"))?;
-    let at = end.next_multiple_of(16) as usize;
-    let before = image.get(at..at + remote::size());
-    let before = before.ok_or_else(|| refuse("it has no room behind its contents"))?.to_vec();
+    let mut chosen = None;
+    for at in places(pristine) {
+        let range = at..at + remote::size();
+        let clean = image.get(range.clone()) == pristine.get(range);
+        if clean || chosen.is_none() {
+            chosen = Some(at);
+        }
+        if clean {
+            break;
+        }
+    }
+    let at = chosen.ok_or_else(|| refuse("it has no room behind its contents"))?;
+    let before = pristine.get(at..at + remote::size()).unwrap_or_default().to_vec();
     Ok((mapping.start + at as u64, before))
+}
+
+/// Offsets in a vdso at which the code may be placed.
+fn places(pristine: &[u8]) -> impl Iterator<Item = usize> + use<> {
+    let size = remote::size().next_multiple_of(16);
+    let first = contents_end(pristine).map_or(usize::MAX, |end| end as usize);
+    let (first, length) = (first.min(pristine.len()).next_multiple_of(16), pristine.len());
+    (first..length).step_by(size).filter(move |at| at + size <= length)
+}
+
+/// A thread whose checkpointer has died may be in the code still. Lets it run to the end of it; says
+/// whether it had to, so that its mappings have changed.
+pub(super) fn run_out(
+    facts: &Facts,
+    thread: &Thread,
+    maps: &[Mapping],
+    pristine: &[u8],
+) -> Result<bool, DumpError> {
+    let (Some(mapping), Some(first)) = (vdso(maps), places(pristine).next()) else {
+        return Ok(false);
+    };
+    let failed = |what: &str| DumpError::task(facts.tid, what.to_owned());
+    let tracee = &thread.tracee;
+    let deadline = Instant::now() + PATIENCE;
+    let mut ran = false;
+    // A 32-bit task is refused later.
+    while tracee
+        .registers()
+        .is_ok_and(|r| (mapping.start + first as u64..mapping.end).contains(&r.rip))
+    {
+        if Instant::now() >= deadline {
+            let reason = "it does not leave what another checkpointer has left in it".to_owned();
+            return Err(DumpError::Busy { pid: facts.tid, reason });
+        }
+        ran = true;
+        tracee.resume(0).map_err(failed("let it run"))?;
+        std::thread::sleep(Duration::from_micros(50));
+        tracee.interrupt().map_err(failed("interrupt"))?;
+        while let Stop::Signal(signal) =
+            tracee.wait_stop(deadline).map_err(failed("wait until it stops"))?
+        {
+            tracee.interrupt().map_err(failed("interrupt"))?;
+            tracee.resume(signal).map_err(failed("let it run"))?;
+        }
+        super::cpu::run_again(tracee).map_err(failed("let its system call go on"))?;
+    }
+    Ok(ran)
 }
 
 /// A signal that stops a traced task but does nothing to an untraced one: not caught, not blocked, and
