@@ -6,7 +6,7 @@ mod histories;
 use std::hash::{BuildHasher, RandomState};
 
 use histories::random::{Choices, Seed, Shape, history};
-use usercr::image::ImageHead;
+use usercr::image::{ImageHead, PidTable, TaskIds};
 use usercr::plan::{self, Flags, Plan, PlanOptions, simulate};
 
 const HISTORIES: u64 = 10_000;
@@ -78,4 +78,68 @@ fn nested_namespaces_too() {
         let plan = build(&head, true, &place);
         right(&head, &plan, true, &place);
     }
+}
+
+/// Tables that say anything: tags may be off by one, numbers repeat, namespaces nest at will.
+fn any_tables(choices: &mut impl Choices) -> ImageHead {
+    let objects = 1 + choices.below(8);
+    let offset = [1, 1, 1, 0, 2, 5][choices.below(6)];
+    let mut pids = PidTable { offset, ..PidTable::default() };
+    let wild = choices.chance(20);
+    for i in 0..objects {
+        let mut numbers = vec![if wild { choices.below(6) as i32 } else { i as i32 + 1 }];
+        while choices.chance(15) {
+            numbers.push(1 + choices.below(3) as i32);
+        }
+        pids.push(&numbers);
+    }
+    let tag =
+        |choices: &mut dyn FnMut(usize) -> usize| match choices(if wild { 40 } else { 10_000 }) {
+            0 => -1,
+            1 => objects as i32 + offset,
+            _ => choices(objects) as i32 + offset,
+        };
+    let count = 1 + choices.below(objects + 1);
+    let mut below = |n| choices.below(n);
+    let mut tasks = Vec::new();
+    for i in 0..count as i32 {
+        let pid = if below(20) == 0 { tag(&mut below) } else { i + offset };
+        let mut mostly = |n, usual| if below(n) == 0 { tag(&mut below) } else { usual };
+        let (tgid, ppid) = (mostly(8, pid), mostly(1, 0));
+        let (pgid, sid) = (mostly(2, pid), mostly(2, pid));
+        let outside = below(30) == 0;
+        let ppid = if i == 0 && below(10) != 0 { 0 } else { ppid };
+        let sid = if outside { 0 } else { sid };
+        tasks.push(TaskIds { pid, ppid, tgid, pgid, sid, depth: 0 });
+    }
+    histories::with_tables(pids, tasks)
+}
+
+#[test]
+fn any_tables_get_a_right_plan_or_an_error() {
+    let mut right_ones = 0;
+    for seed in seeds(10 * HISTORIES) {
+        let head = any_tables(&mut Seed(seed));
+        for pidns in [false, true] {
+            match plan::build(&head, &PlanOptions { pidns, pid_max: 310 }) {
+                Ok(plan) => {
+                    right_ones += 1;
+                    let place = format!("seed {seed:#x}");
+                    if pidns || plan.orphans().is_empty() {
+                        right(&head, &plan, pidns, &place);
+                    }
+                    for task in 0..plan.tasks.len() {
+                        assert!(plan.children(task).len() < plan.tasks.len(), "{place}");
+                        let parent = plan.real_parent(task);
+                        assert_ne!(parent, Some(task), "{place}");
+                    }
+                }
+                Err(e) => {
+                    let errno = e.errno();
+                    assert!(errno == libc::EINVAL || errno == libc::EOVERFLOW, "{e}");
+                }
+            }
+        }
+    }
+    assert!(right_ones > HISTORIES, "only {right_ones} right ones");
 }

@@ -286,3 +286,37 @@ impl FreePids {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn taken(numbers: &[i32], pid_max: i32) -> Vec<i32> {
+        let mut pids = PidTable::default();
+        for &n in numbers {
+            pids.push(&[n]);
+        }
+        let mut free = FreePids::new(&pids, 0, pid_max);
+        std::iter::from_fn(|| free.take()).take(4).collect()
+    }
+
+    #[test]
+    fn placeholders_get_the_numbers_above_the_largest() {
+        assert_eq!(taken(&[1, 2], 32768), [301, 302, 303, 304]);
+        assert_eq!(taken(&[500, 400], 32768), [501, 502, 503, 504]);
+    }
+
+    #[test]
+    fn at_pid_max_they_go_on_at_300() {
+        assert_eq!(taken(&[32767, 301], 32768), [300, 302, 303, 304]);
+        assert_eq!(taken(&[32766], 32768), [32767, 300, 301, 302]);
+        assert_eq!(taken(&[40000], 32768), [300, 301, 302, 303]);
+    }
+
+    #[test]
+    fn they_run_out() {
+        assert_eq!(taken(&[301, 303], 304), [300, 302]);
+        assert_eq!(taken(&[303], 304), [300, 301, 302]);
+        assert!(taken(&[9], 300).is_empty());
+    }
+}

@@ -215,3 +215,99 @@ pub fn build(head: &ImageHead, options: &PlanOptions) -> Result<Plan, PlanError>
     plan.reaped = options.pidns || head.extra.root_subreaper;
     Ok(plan)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::{Arch, HeadExtra, Header, TaskIds};
+
+    /// A head with these pid objects and rows (pid, ppid, tgid, pgid, sid tags).
+    pub(super) fn head(offset: i32, objects: &[&[i32]], rows: &[[i32; 5]]) -> ImageHead {
+        let mut pids = PidTable { offset, ..PidTable::default() };
+        objects.iter().for_each(|object| pids.push(object));
+        let task = |&[pid, ppid, tgid, pgid, sid]: &[i32; 5]| TaskIds {
+            pid,
+            ppid,
+            tgid,
+            pgid,
+            sid,
+            depth: 0,
+        };
+        ImageHead {
+            header: Header {
+                arch_id: 2,
+                kernel: [6, 18, 0],
+                rev: 6,
+                constants: [0; 12],
+                time: 0,
+                uflags: 0,
+                release: Vec::new(),
+                version: Vec::new(),
+                machine: Vec::new(),
+            },
+            arch: Arch { has_fxsr: true, has_xsave: true, xstate_size: 832 },
+            lsm_name: Vec::new(),
+            lsm_info: Vec::new(),
+            pids,
+            tasks: rows.iter().map(task).collect(),
+            extra: HeadExtra::default(),
+        }
+    }
+
+    fn plan(objects: &[&[i32]], rows: &[[i32; 5]], pidns: bool) -> Result<Plan, PlanError> {
+        build(&head(1, objects, rows), &PlanOptions { pidns, pid_max: 32768 })
+    }
+
+    #[test]
+    fn flags_are_shown_in_a_fixed_order() {
+        let all = [Flags::DEAD, Flags::THREAD, Flags::GHOST, Flags::SIBLING, Flags::NEW_PIDNS];
+        let all = all.into_iter().fold(Flags::SESSION, |a, b| a | b);
+        assert_eq!(all.to_string(), "TPSNGD");
+        assert_eq!((Flags::DEAD | Flags::SIBLING).to_string(), "PD");
+        assert_eq!(Flags::default().to_string(), "");
+    }
+
+    #[test]
+    fn real_parents_of_siblings_and_threads() {
+        let objects: [&[i32]; 5] = [&[100], &[101], &[102], &[103], &[104]];
+        let rows =
+            [[1, 0, 1, 1, 1], [2, 1, 2, 1, 1], [3, 2, 3, 3, 3], [4, 2, 4, 3, 3], [5, 2, 4, 3, 3]];
+        let plan = plan(&objects, &rows, false).unwrap();
+        let flags: Vec<String> = plan.tasks.iter().map(|t| t.flags.to_string()).collect();
+        assert_eq!(flags, ["", "", "", "P", "T"]);
+        let parents: Vec<_> = (0..5).map(|i| plan.real_parent(i)).collect();
+        assert_eq!(parents, [None, Some(0), Some(1), Some(1), Some(1)]);
+        assert_eq!(plan.children(2), [3]);
+        assert_eq!((plan.session_leader(4), plan.group_leader(4)), (Some(2), Some(2)));
+        assert_eq!(plan.real_parent(5), None);
+    }
+
+    #[test]
+    fn a_group_that_ended_in_a_nested_namespace() {
+        // 102 leads a group that only its parent's other child, in the outer namespace, is left in.
+        let objects: [&[i32]; 4] = [&[1], &[101, 1], &[102, 2], &[103]];
+        let rows = [[1, 0, 1, 1, 1], [2, 1, 2, 1, 1], [4, 1, 4, 3, 1]];
+        let plan = plan(&objects, &rows, true).unwrap();
+        assert_eq!(plan.numbers(3), [102]);
+        assert_eq!(plan.numbers(1), [101, 1]);
+        assert_eq!(plan.group_leader(2), Some(3));
+    }
+
+    #[test]
+    fn placeholders_run_out() {
+        let objects: [&[i32]; 3] = [&[1], &[300], &[301]];
+        let rows = [[1, 0, 1, 1, 1], [2, 1, 2, 2, 2], [3, 1, 3, 2, 2]];
+        let head = head(1, &objects, &rows);
+        let error = build(&head, &PlanOptions { pidns: true, pid_max: 302 }).unwrap_err();
+        assert_eq!(error, PlanError::NoPidLeft { pid_max: 302, sid: 300 });
+        assert_eq!(error.errno(), libc::EOVERFLOW);
+    }
+
+    #[test]
+    fn a_pid_zero_is_told() {
+        let rows = [[1, 0, 1, 1, 1], [2, 1, 2, 0, 1]];
+        let objects: [&[i32]; 2] = [&[100], &[101]];
+        assert!(plan(&objects, &rows, false).unwrap().pid_zero);
+        assert!(!plan(&objects, &rows, true).unwrap().pid_zero);
+    }
+}

@@ -256,3 +256,101 @@ impl Reader {
         true
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::tests::head;
+
+    /// Parents as (object, parent's object) from 0, none for outside.
+    fn parents(head: &ImageHead) -> Result<Vec<Option<usize>>, PlanError> {
+        read(head, false).map(|ids| ids.rows.iter().map(|r| r.ppid.object()).collect())
+    }
+
+    /// Root 100 with child 101 and grandchild 102, tags from `offset`, parent tags from `parents`.
+    fn family(offset: i32, parents: i32) -> ImageHead {
+        let (a, b, c) = (offset, offset + 1, offset + 2);
+        let rows = [[a, 0, a, a, a], [b, parents, b, a, a], [c, parents + 1, c, a, a]];
+        head(offset, &[&[100], &[101], &[102]], &rows)
+    }
+
+    #[test]
+    fn parent_tags_with_and_without_the_offset() {
+        for (offset, first) in [(1, 1), (2, 2), (2, 1), (9, 9), (9, 1)] {
+            let family = family(offset, first);
+            assert_eq!(parents(&family), Ok(vec![None, Some(0), Some(1)]), "{offset} {first}");
+        }
+    }
+
+    #[test]
+    fn a_parent_must_be_in_the_table_in_either_reading() {
+        let error = Err(PlanError::ParentTags { offset: 9 });
+        assert_eq!(parents(&family(9, 4)), error);
+        assert_eq!(parents(&family(9, 2)), error, "a task as its own parent, or a parent unknown");
+    }
+
+    #[test]
+    fn the_shifted_reading_is_tried_first() {
+        // Shifted the parents are 0, 0; as they are 1, 1: a task that is its own parent.
+        let rows = [[2, 0, 2, 2, 2], [3, 2, 3, 2, 2], [4, 2, 4, 2, 2]];
+        let both = head(2, &[&[100], &[101], &[102]], &rows);
+        assert_eq!(parents(&both), Ok(vec![None, Some(0), Some(0)]));
+    }
+
+    #[test]
+    fn tasks_out_of_order_need_a_reading_that_is_a_tree() {
+        let rows = [[7, 0, 7, 7, 7], [9, 2, 9, 7, 7], [8, 1, 8, 7, 7]];
+        let unshifted = head(7, &[&[100], &[101], &[102]], &rows);
+        assert_eq!(parents(&unshifted), Ok(vec![None, Some(1), Some(0)]));
+    }
+
+    #[test]
+    fn a_parent_of_the_root_outside_is_no_obstacle() {
+        let rows = [[5, 7, 5, 5, 5], [6, 7, 5, 5, 5]];
+        let outside = head(5, &[&[100], &[101], &[77]], &rows);
+        assert_eq!(parents(&outside), Ok(vec![Some(2), Some(2)]));
+    }
+
+    #[test]
+    fn tags_are_shifted_but_for_those_from_outside() {
+        let rows = [[5, 0, 5, 5, 5], [6, 5, 6, 0, 0]];
+        let ids = read(&head(5, &[&[100], &[101]], &rows), false).unwrap();
+        assert_eq!((ids.rows[1].pid, ids.rows[1].tgid), (1, 1));
+        assert_eq!((ids.rows[1].pgid, ids.rows[1].sid), (Id::OUTSIDE, Id::OUTSIDE));
+        assert!(ids.zero);
+    }
+
+    #[test]
+    fn what_the_root_has_from_outside_others_have_from_the_root() {
+        let rows = [[1, 0, 1, 3, 3], [2, 1, 2, 3, 2]];
+        let ids = read(&head(1, &[&[100], &[101], &[50]], &rows), false).unwrap();
+        assert_eq!((ids.rows[0].pgid, ids.rows[0].sid), (Id::ROOT, Id::ROOT));
+        assert_eq!((ids.rows[1].pgid, ids.rows[1].sid), (Id::ROOT, Id::of(1)));
+        assert!(!ids.zero);
+    }
+
+    #[test]
+    fn bad_tags_name_the_task_and_the_id() {
+        for (at, id) in ["pid", "ppid", "tgid", "pgid", "sid"].into_iter().enumerate() {
+            for tag in [-4097, -1, 3, i32::MIN, i32::MAX] {
+                let mut rows = [[1, 0, 1, 1, 1], [2, 1, 2, 1, 1]];
+                rows[1][at] = tag;
+                let error = read(&head(1, &[&[100], &[101]], &rows), false).err();
+                assert_eq!(error, Some(PlanError::Tag { index: 1, id, tag }));
+            }
+        }
+    }
+
+    #[test]
+    fn objects_that_cannot_be() {
+        let bad = |object: &[i32], pidns| {
+            let rows = [[1, 0, 1, 1, 1]];
+            matches!(
+                read(&head(1, &[&[100], object], &rows), pidns),
+                Err(PlanError::Object { tag: 2, .. })
+            )
+        };
+        assert!(bad(&[-1], false) && bad(&[], false) && bad(&[5, 1], false));
+        assert!(!bad(&[5, 1], true) && bad(&[5, -1], true) && bad(&[5; 34], true));
+    }
+}

@@ -260,3 +260,95 @@ impl<'a> World<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::{PlanOptions, build, tests::head};
+
+    /// 100 forks 110 before setsid is called by 110, which hands its first session, that of the dead
+    /// 109, to 111; 112 is a thread of 111.
+    fn sample() -> (ImageHead, Plan) {
+        let rows =
+            [[1, 0, 1, 1, 1], [2, 1, 2, 2, 2], [3, 2, 3, 3, 6], [4, 2, 3, 3, 6], [5, 1, 5, 5, 6]];
+        let head = head(1, &[&[100], &[110], &[111], &[112], &[113], &[109]], &rows);
+        let plan = build(&head, &PlanOptions { pidns: false, pid_max: 32768 }).unwrap();
+        (head, plan)
+    }
+
+    fn reason(change: impl FnOnce(&mut Plan)) -> String {
+        let (head, mut plan) = sample();
+        assert_eq!(check(&head, &plan, false), Ok(()));
+        change(&mut plan);
+        check(&head, &plan, false).map_err(|e| e.to_string()).expect_err("accepted")
+    }
+
+    #[test]
+    fn a_right_plan_is_right_in_both_modes() {
+        let (head, plan) = sample();
+        assert!(plan.orphans().is_empty());
+        assert_eq!(check(&head, &plan, true), Ok(()));
+    }
+
+    #[test]
+    fn the_wrong_session() {
+        let late = reason(|p| p.tasks[2].flags = Flags::default());
+        assert_eq!(late, "task #2 (pid 111): would come up with the session 110");
+    }
+
+    #[test]
+    fn the_wrong_parent() {
+        let child = reason(|p| p.tasks[4].flags = Flags::default());
+        assert_eq!(child, "task #4 (pid 113): would come up with a parent from outside");
+    }
+
+    #[test]
+    fn the_wrong_thread_group() {
+        let process = reason(|p| p.tasks[3].flags = Flags::default());
+        assert_eq!(process, "task #3 (pid 112): would come up in another thread group");
+    }
+
+    #[test]
+    fn lost_and_double_tasks() {
+        let lost = reason(|p| {
+            p.child_list.clear();
+            p.child_starts = vec![0; p.tasks.len() + 1];
+        });
+        assert_eq!(lost, "task #1 (pid 110): is never created");
+        let twice = reason(|p| {
+            let again = p.child_list[0];
+            p.child_list[1] = again;
+        });
+        assert!(twice.ends_with("is created twice"), "{twice}");
+        let beyond = reason(|p| p.child_list[0] = 99);
+        assert!(beyond.starts_with("task #99"), "{beyond}");
+    }
+
+    #[test]
+    fn the_root_task_makes_no_siblings() {
+        let sibling = reason(|p| p.tasks[5].flags = Flags::GHOST | Flags::SIBLING);
+        assert!(sibling.ends_with("cannot make siblings"), "{sibling}");
+    }
+
+    #[test]
+    fn the_wrong_pid() {
+        let swapped = reason(|p| p.tasks[1].object = 2);
+        assert!(swapped.contains("pid"), "{swapped}");
+    }
+
+    #[test]
+    fn orphans_are_reaped_by_the_root_or_lost() {
+        let rows = [[1, 0, 1, 1, 1], [2, 1, 2, 2, 2], [3, 1, 3, 2, 2]];
+        let mut head = head(1, &[&[100], &[101], &[102]], &rows);
+        let options = PlanOptions { pidns: false, pid_max: 32768 };
+        let plan = build(&head, &options).unwrap();
+        assert_eq!(plan.orphans(), [3]);
+        assert!(check(&head, &plan, false).is_err());
+        assert_eq!(check(&head, &plan, true), Ok(()));
+        head.extra.root_subreaper = true;
+        let plan = build(&head, &options).unwrap();
+        assert!(plan.orphans().is_empty());
+        assert!(plan.reaped);
+        assert_eq!(check(&head, &plan, false), Ok(()));
+    }
+}
