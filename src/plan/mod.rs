@@ -132,9 +132,9 @@ pub struct Plan {
     pub tasks: Vec<Task>,
     /// A pid number 0 is among the ids and there is no new pid namespace: the condition PIDZERO.
     pub pid_zero: bool,
-    /// Children of ghosts and placeholders end as children of the root task or of an init, so their
-    /// exit is no harm. Without a new pid namespace the root task must be made a child subreaper for
-    /// that while it lasts.
+    /// Children of ghosts and placeholders end as children of the root task or of a nested init, so
+    /// that the exit of those does no harm: in a new pid namespace, and where the image says that the
+    /// root task is a child subreaper. See [`Plan::leaves_orphans`].
     pub reaped: bool,
     image_tasks: usize,
     pids: PidTable,
