@@ -62,6 +62,10 @@ pub(super) struct Tree {
 impl Tree {
     /// Stops the tree whose root is `root`.
     pub fn stop(root: i32) -> Result<Tree, DumpError> {
+        if root <= 0 || std::fs::metadata(format!("/proc/{root}")).is_err() {
+            let none = io::Error::from_raw_os_error(libc::ESRCH);
+            return Err(DumpError::task(root, "look it up")(none));
+        }
         let mut patience = PATIENCE;
         for _ in 1..ATTEMPTS {
             match Tree::attempt(root, patience) {

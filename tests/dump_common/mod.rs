@@ -31,8 +31,14 @@ pub struct Victim {
 }
 
 impl Victim {
-    /// Starts a program in a session of its own, with no descriptors but those that `command` gives it.
+    /// Starts a program in a session of its own, with /dev/null as its only file.
     pub fn start(command: &mut Command) -> Victim {
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        Victim::start_with(command)
+    }
+
+    /// Starts a program in a session of its own, with no descriptors but those that `command` gives it.
+    pub fn start_with(command: &mut Command) -> Victim {
         let alone = || {
             // SAFETY: two system calls with plain numbers.
             unsafe {
@@ -41,7 +47,6 @@ impl Victim {
             }
             Ok(())
         };
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         // SAFETY: only system calls are made after the fork.
         unsafe { command.pre_exec(alone) };
         let child = command.spawn().expect("the victim starts");

@@ -14,6 +14,7 @@
 #include <linux/futex.h>
 #include <poll.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdint.h>
@@ -61,11 +62,14 @@ static void on_usr1(int signal, siginfo_t *info, void *context)
 	(void)context;
 }
 
+static volatile int idling;
+
 static void *idle(void *arg)
 {
 	stack_t alt = { .ss_sp = arg, .ss_size = 32768 };
 	NEED(sigaltstack(&alt, NULL) == 0);
 	NEED(prctl(PR_SET_NAME, "idler") == 0);
+	idling = 1;
 	for (;;)
 		pause();
 	return NULL;
@@ -125,20 +129,22 @@ static int state(const char *ready, const char *directory)
 
 	pthread_t thread;
 	NEED(pthread_create(&thread, NULL, idle, thread_stack) == 0);
-	pid_t zombie = fork();
-	if (zombie == 0)
-		_exit(7);
-	/* SA_NOCLDWAIT is for calls of wait: with it no zombie stays. Make one before it counts. */
 	pid_t child = fork();
 	if (child == 0) {
+		siginfo_t info;
 		NEED(setsid() == getpid());
+		/* Without SA_NOCLDWAIT a zombie stays. */
 		signal(SIGCHLD, SIG_DFL);
-		if (fork() == 0)
+		pid_t zombie = fork();
+		if (zombie == 0)
 			_exit(7);
+		NEED(waitid(P_PID, zombie, &info, WEXITED | WNOWAIT) == 0);
 		shared[5 * size] = 'T';
 		for (;;)
 			pause();
 	}
+	while (((volatile char *)shared)[5 * size] != 'T' || !idling)
+		sched_yield();
 	snprintf(text, sizeof text,
 		 "usr1 %lx\naltstack %lx\nfile %d\nagain %d\ndir %d\nread %d\nwrite %d\nanon %lx\ncow %lx\n"
 		 "shared_file %lx\nshared %lx\nbrk %lx\nthread_stack %lx\nchild %x\n",

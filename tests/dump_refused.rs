@@ -1,0 +1,199 @@
+//! What cannot be saved is refused: by name, before anything is written, and the tree runs on.
+
+mod dump_common;
+
+use std::fs::File;
+use std::io::{Seek, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use dump_common::Victim;
+use usercr::dump::{self, Options};
+use usercr::error::Error;
+use usercr::report::Report;
+use usercr::sys::ptrace::{self, Tracee};
+
+/// Checkpoints `pid`, which must fail without writing anything.
+fn refusal(pid: i32) -> Error {
+    let mut file = tempfile::tempfile().expect("file");
+    file.write_all(b"before").expect("write");
+    let report = Report { log: None, err: None, verbose: false, debug: false };
+    let options = Options { output: file.as_fd(), container: false, flags: 1, kill: true, report };
+    let error = dump::checkpoint(pid, &options).expect_err("it cannot be saved");
+    assert_eq!(file.stream_position().expect("position"), 6, "something was written");
+    error
+}
+
+/// Starts a sleeping program whose standard input is `stdin`, checks what is said about it.
+fn refused_for_input(stdin: Stdio, expected: &[&str]) {
+    let mut command = Command::new("sleep");
+    command.arg("600").stdin(stdin).stdout(Stdio::null()).stderr(Stdio::null());
+    refused(&mut Victim::start_with(&mut command), expected);
+}
+
+fn refused(victim: &mut Victim, expected: &[&str]) {
+    victim.wait_asleep();
+    let error = refusal(victim.pid());
+    let text = error.to_string();
+    let start = format!("task 0 (pid {}): ", victim.pid());
+    for part in [start.as_str()].iter().chain(expected) {
+        assert!(text.contains(part), "{text:?} does not say {part:?}");
+    }
+    assert_eq!(error.errno(), libc::ENOTSUP);
+    assert!(victim.runs());
+}
+
+#[test]
+fn sockets() {
+    let (one, _other) = UnixStream::pair().expect("pair");
+    refused_for_input(OwnedFd::from(one).into(), &["descriptor 0 (socket:[", "sockets cannot"]);
+}
+
+#[test]
+fn pipes_from_outside() {
+    refused_for_input(
+        Stdio::piped(),
+        &[
+            "descriptor 0 (pipe:[",
+            "the write end of the pipe is held by a process outside the tree",
+        ],
+    );
+    let mut command = Command::new("sleep");
+    command.arg("600").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let expected = ["descriptor 1 (pipe:[", "the read end of the pipe is held"];
+    refused(&mut Victim::start_with(&mut command), &expected);
+}
+
+#[test]
+fn terminals() {
+    let pty = File::options().read(true).write(true).open("/dev/ptmx").expect("a terminal");
+    refused_for_input(pty.into(), &["descriptor 0 (/dev/", "terminals cannot be saved"]);
+}
+
+#[test]
+fn files_that_no_path_leads_to() {
+    let deleted = tempfile::tempfile().expect("file");
+    refused_for_input(deleted.into(), &["descriptor 0 (", "it has been deleted"]);
+    refused_for_input(
+        File::open("/proc/self/status").expect("file").into(),
+        &["descriptor 0 (/proc/", "it is a file of /proc"],
+    );
+}
+
+#[test]
+fn locks() {
+    let file = tempfile::NamedTempFile::new().expect("file");
+    let open = File::open(file.path()).expect("open");
+    open.lock_shared().expect("lock");
+    refused_for_input(open.into(), &["descriptor 0 (", "a lock is held"]);
+}
+
+#[test]
+fn restrictions() {
+    let mut command = Command::new("sleep");
+    command.arg("600");
+    // SAFETY: one system call after the fork.
+    unsafe {
+        command.pre_exec(|| {
+            libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+            Ok(())
+        })
+    };
+    let own = std::fs::read_to_string("/proc/self/status").expect("status");
+    if own.contains("NoNewPrivs:\t1") {
+        eprintln!("skipped: everything here has no_new_privs");
+        return;
+    }
+    refused(&mut Victim::start(&mut command), &["no_new_privs is set"]);
+}
+
+#[test]
+fn other_namespaces() {
+    let mut shell = Command::new("sh");
+    let mut victim = Victim::start(shell.args(["-c", "unshare --user sleep 600; exit 0"]));
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let asleep = |pid: &i32| {
+        let comm = std::fs::read_to_string(format!("/proc/{pid}/comm"));
+        comm.is_ok_and(|comm| comm == "sleep\n")
+    };
+    while !dump_common::descendants(victim.pid()).iter().any(asleep) {
+        if !victim.runs() {
+            eprintln!("skipped: no new user namespace can be made here");
+            return;
+        }
+        assert!(Instant::now() < deadline, "no child");
+        std::thread::yield_now();
+    }
+    let text = refusal(victim.pid()).to_string();
+    assert!(text.starts_with("task 1 (pid "), "{text}");
+    assert!(text.ends_with("user namespace: it is not that of the root task"), "{text}");
+    assert!(victim.runs());
+}
+
+#[test]
+fn stopped_by_job_control_and_still_so_afterwards() {
+    let mut command = Command::new("sleep");
+    let mut victim = Victim::start(command.arg("600"));
+    victim.wait_asleep();
+    // SAFETY: a signal to a child.
+    unsafe { libc::kill(victim.pid(), libc::SIGSTOP) };
+    let state = |victim: &Victim| {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", victim.pid())).expect("stat");
+        stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next())
+    };
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while state(&victim) != Some('T') {
+        assert!(Instant::now() < deadline, "it does not stop");
+        std::thread::yield_now();
+    }
+    let error = refusal(victim.pid());
+    assert!(error.to_string().contains("stopped by job control (signal 19)"), "{error}");
+    while state(&victim) != Some('T') {
+        assert!(Instant::now() < deadline, "it is in state {:?}", state(&victim));
+        std::thread::yield_now();
+    }
+    // SAFETY: as above.
+    unsafe { libc::kill(victim.pid(), libc::SIGCONT) };
+    while state(&victim) != Some('S') {
+        assert!(Instant::now() < deadline, "it is in state {:?}", state(&victim));
+        std::thread::yield_now();
+    }
+    assert!(victim.runs());
+}
+
+#[test]
+fn traced_by_another() {
+    let mut command = Command::new("sleep");
+    let victim = Victim::start(command.arg("600"));
+    victim.wait_asleep();
+    let tracee = Tracee::seize(victim.pid(), ptrace::Options::NONE).expect("seize");
+    let pid = victim.pid();
+    let error = std::thread::spawn(move || refusal(pid)).join().expect("thread");
+    let expected = format!("pid {pid}: cannot be stopped: it is traced by pid ");
+    assert!(error.to_string().starts_with(&expected), "{error}");
+    assert_eq!(error.errno(), libc::EBUSY);
+    drop(tracee);
+}
+
+#[test]
+fn pids_that_name_no_tree() {
+    let error = refusal(std::process::id() as i32);
+    assert!(error.to_string().contains("the process that makes the checkpoint"), "{error}");
+    assert_eq!(error.errno(), libc::EINVAL);
+    for pid in [0, -1, i32::MAX] {
+        assert_eq!(refusal(pid).errno(), libc::ESRCH);
+    }
+    let mut dead = Command::new("true").spawn().expect("starts");
+    let stat = format!("/proc/{}/stat", dead.id());
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !std::fs::read_to_string(&stat).expect("stat").contains(") Z ") {
+        assert!(Instant::now() < deadline, "it does not end");
+        std::thread::yield_now();
+    }
+    let error = refusal(dead.id() as i32);
+    assert!(error.to_string().contains("it has ended"), "{error}");
+    dead.wait().expect("wait");
+}
