@@ -3,7 +3,6 @@
 #![allow(clippy::print_stderr, reason = "says what was skipped, and why")]
 #![allow(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
-mod cc;
 mod dump_common;
 
 use std::fs::{self, File};
@@ -13,7 +12,7 @@ use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use dump_common::Victim;
+use dump_common::{Victim, cc};
 use tempfile::TempDir;
 
 const LIMIT: Duration = Duration::from_secs(30);

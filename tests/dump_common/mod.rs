@@ -3,7 +3,7 @@
 #![allow(clippy::expect_used, reason = "a test fails by panicking")]
 
 #[path = "../cc/mod.rs"]
-mod cc;
+pub mod cc;
 
 use std::collections::HashMap;
 use std::fs;
