@@ -70,6 +70,27 @@ static pid_t find_inside(pid_t inside)
 	return found;
 }
 
+/* Says on stderr what became of a restarted task that does not answer. */
+static void say_state(pid_t pid)
+{
+	char path[64], line[256];
+	int status;
+	fprintf(stderr, "%s: no answer\n", check_about);
+	if (waitpid(pid, &status, WNOHANG) == pid)
+		fprintf(stderr, "it has ended, status %x\n", status);
+	snprintf(path, sizeof path, "/proc/%d/status", (int)pid);
+	FILE *f = fopen(path, "re");
+	while (f && fgets(line, sizeof line, f))
+		if (!strncmp(line, "State", 5) || !strncmp(line, "Sig", 3) || !strncmp(line, "ShdPnd", 6))
+			fputs(line, stderr);
+	snprintf(path, sizeof path, "/proc/%d/syscall", (int)pid);
+	f = f ? freopen(path, "re", f) : NULL;
+	while (f && fgets(line, sizeof line, f))
+		fputs(line, stderr);
+	if (f)
+		fclose(f);
+}
+
 static void run(const struct job *job)
 {
 	char text[1024];
@@ -90,7 +111,7 @@ static void run(const struct job *job)
 	close(image);
 	CHECK(kill(job->pidns ? find_inside(root) : o.ret, SIGUSR1) == 0);
 	if (!wait_in_folder(has_file, "out", 60000)) {
-		fprintf(stderr, "%s: says nothing\n", check_about);
+		say_state(o.ret);
 		exit(1);
 	}
 	read_file("out", text, sizeof text);

@@ -33,6 +33,8 @@ struct Traced<'a> {
     index: usize,
     live: &'a Live,
     leads: bool,
+    /// Whether it slept, and the time is over.
+    woken: bool,
     tracee: &'a Tracee,
 }
 
@@ -65,7 +67,7 @@ fn hand_over(watch: &Watch<'_>, tree: &Tree) -> Result<(), Error> {
     let vdso = vdso::own()?;
     let syscall = vdso.syscall_offset().unwrap_or(0);
     let deadline = Instant::now() + LIMIT;
-    let tasks = traced(watch, tree);
+    let mut tasks = traced(watch, tree);
     let fail = |task: &Traced<'_>, what: &'static str| {
         let index = task.index;
         move |e| failed(watch, index, what, e)
@@ -76,9 +78,9 @@ fn hand_over(watch: &Watch<'_>, tree: &Tree) -> Result<(), Error> {
     for task in &tasks {
         stopped(task, deadline).map_err(fail(task, "stop"))?;
     }
-    for task in &tasks {
+    for task in &mut tasks {
         let at = code_address(watch, task.live) + syscall;
-        sleep_again(tree, task, at, deadline).map_err(fail(task, "go on sleeping"))?;
+        task.woken = sleep_again(tree, task, at, deadline).map_err(fail(task, "go on sleeping"))?;
     }
     for task in tasks.iter().filter(|task| task.leads) {
         let at = code_address(watch, task.live) + syscall;
@@ -86,7 +88,8 @@ fn hand_over(watch: &Watch<'_>, tree: &Tree) -> Result<(), Error> {
     }
     for task in &tasks {
         if task.leads {
-            unmapped(task, deadline).map_err(fail(task, "unmap the vm"))?;
+            let at = code_address(watch, task.live) + syscall;
+            unmapped(task, at, deadline).map_err(fail(task, "unmap the vm"))?;
         }
         set_state(task).map_err(fail(task, "set registers"))?;
     }
@@ -103,7 +106,7 @@ fn traced<'a>(watch: &Watch<'a>, tree: &'a Tree) -> Vec<Traced<'a>> {
         .map(|((index, live), tracee)| {
             let row = watch.plan.tasks.get(index);
             let leads = row.is_some_and(|t| !t.flags.has(Flags::THREAD));
-            Traced { index, live, leads, tracee }
+            Traced { index, live, leads, woken: false, tracee }
         })
         .collect()
 }
@@ -122,15 +125,16 @@ fn stopped(task: &Traced<'_>, deadline: Instant) -> std::io::Result<()> {
 
 /// A task that slept goes on for the time that was left. Only the kernel can remember that: so the task
 /// is made to sleep, and is interrupted at once; what the kernel notes then is what it goes on with.
+/// Says whether the time is over already.
 fn sleep_again(
     tree: &Tree,
     task: &Traced<'_>,
     syscall: u64,
     deadline: Instant,
-) -> std::io::Result<()> {
+) -> std::io::Result<bool> {
     let block = task.live.restart_block;
     if !sleeps(task.live) {
-        return Ok(());
+        return Ok(false);
     }
     let time =
         tree.region.scratch(task.index, [block.left / 1_000_000_000, block.left % 1_000_000_000]);
@@ -142,18 +146,28 @@ fn sleep_again(
     (registers.rdi, registers.rsi) = (clock, 0);
     (registers.rdx, registers.r10) = (time, remaining);
     task.tracee.set_registers(&registers)?;
+    // To the start of the call; a stop that was still due comes before it.
     loop {
-        task.tracee.resume(0)?;
-        std::thread::yield_now();
-        task.tracee.interrupt()?;
+        task.tracee.resume_to_call(0)?;
         stopped(task, deadline)?;
         if task.tracee.registers()?.rip != syscall {
-            return Ok(());
+            break;
         }
-        if Instant::now() > deadline {
-            return Err(std::io::ErrorKind::TimedOut.into());
-        }
+        in_time(deadline)?;
     }
+    // To its end, which a short time may bring before the interrupt does: nothing behind it must run.
+    task.tracee.resume_to_call(0)?;
+    task.tracee.interrupt()?;
+    stopped(task, deadline)?;
+    let over = task.tracee.registers()?.rax == 0;
+    // The interrupt is still due as a stop of its own.
+    task.tracee.resume(0)?;
+    stopped(task, deadline)?;
+    Ok(over)
+}
+
+fn in_time(deadline: Instant) -> std::io::Result<()> {
+    if Instant::now() > deadline { Err(std::io::ErrorKind::TimedOut.into()) } else { Ok(()) }
 }
 
 fn sleeps(live: &Live) -> bool {
@@ -172,16 +186,28 @@ fn unmap(tree: &Tree, task: &Traced<'_>, syscall: u64) -> std::io::Result<()> {
     task.tracee.step(0)
 }
 
-fn unmapped(task: &Traced<'_>, deadline: Instant) -> std::io::Result<()> {
-    stopped(task, deadline)?;
-    match task.tracee.registers()?.rax as i64 {
-        0 => Ok(()),
-        error => Err(std::io::Error::from_raw_os_error(-error as i32)),
+fn unmapped(task: &Traced<'_>, syscall: u64, deadline: Instant) -> std::io::Result<()> {
+    loop {
+        stopped(task, deadline)?;
+        let now = task.tracee.registers()?;
+        if now.rip != syscall {
+            return match now.rax as i64 {
+                0 => Ok(()),
+                error => Err(std::io::Error::from_raw_os_error(-error as i32)),
+            };
+        }
+        // A stop that was still due from before: the step has not been made.
+        in_time(deadline)?;
+        task.tracee.step(0)?;
     }
 }
 
 fn set_state(task: &Traced<'_>) -> std::io::Result<()> {
-    task.tracee.set_registers(&registers(task.live))?;
+    let mut registers = registers(task.live);
+    if task.woken {
+        (registers.rax, registers.orig_rax) = (0, u64::MAX);
+    }
+    task.tracee.set_registers(&registers)?;
     if let Some(area) = &task.live.fpu {
         task.tracee.set_xstate(area)?;
     }

@@ -226,6 +226,15 @@ impl Tracee {
         request(libc::PTRACE_CONT, self.tid, 0, signal as usize).map(drop)
     }
 
+    /// As [`Tracee::resume`], up to the start or the end of the next system call: the next stop is
+    /// `Signal(SIGTRAP)`.
+    ///
+    /// # Errors
+    /// ESRCH: the task is not stopped, or has ended.
+    pub fn resume_to_call(&self, signal: i32) -> io::Result<()> {
+        request(libc::PTRACE_SYSCALL, self.tid, 0, signal as usize).map(drop)
+    }
+
     /// As [`Tracee::resume`], for one instruction: the next stop is `Signal(SIGTRAP)`.
     ///
     /// # Errors
