@@ -75,7 +75,7 @@ impl Place {
         let mut command = Command::new(program());
         command.args([limit.to_string(), STATUS.to_string()]).current_dir(self.0.path());
         let victim =
-            Victim::start(command.stdin(Stdio::null()).stdout(numbers).stderr(Stdio::null()));
+            Victim::start_with(command.stdin(Stdio::null()).stdout(numbers).stderr(Stdio::null()));
         self.wait_for(3);
         victim
     }
