@@ -9,6 +9,7 @@ use usercr::image::*;
 use usercr::sys::vdso;
 
 const CODE: u64 = 0x40_0000;
+const DATA: u64 = 0x10_0000_0000;
 
 #[allow(dead_code, reason = "used by some")]
 /// mov edi, 42; mov eax, 231 (exit_group); syscall
@@ -21,13 +22,16 @@ pub const PAUSE: &[u8] = &[0xb8, 34, 0, 0, 0, 0x0f, 0x05, 0xeb, 0xf7];
 struct Page(Vec<u8>);
 
 impl PageSource for Page {
-    fn read(&mut self, _: PagesOf, _: u64, buffer: &mut [u8]) -> Result<(), Error> {
-        buffer.fill(0);
-        buffer[..self.0.len()].copy_from_slice(&self.0);
+    fn read(&mut self, _: PagesOf, address: u64, buffer: &mut [u8]) -> Result<(), Error> {
+        buffer.fill(7);
+        if address == CODE {
+            buffer[..self.0.len()].copy_from_slice(&self.0);
+        }
         Ok(())
     }
 }
 
+#[allow(dead_code, reason = "used by some")]
 /// The first of `count` pids that nobody has, other ones at each call.
 pub fn free_pids(count: i32) -> i32 {
     static LAST: AtomicI32 = AtomicI32::new(20_000);
@@ -53,6 +57,14 @@ pub fn image(pid: i32, code: &[u8]) -> File {
 /// An image of a tree, all of whose tasks run `code`: pid, parent, thread group, process group, session
 /// of each. `name` is their command name.
 pub fn tree(rows: &[[i32; 5]], code: &[u8], name: &str) -> File {
+    let mut file = tempfile::tempfile().unwrap();
+    write_tree(&mut file, rows, code, name, 0);
+    file.rewind().unwrap();
+    file
+}
+
+/// As [`tree`], to `file`; each task has `bytes` of memory too, a multiple of the page size.
+pub fn write_tree(file: &mut File, rows: &[[i32; 5]], code: &[u8], name: &str, bytes: u64) {
     let mut numbers: Vec<i32> = Vec::new();
     let mut tag = |pid: i32| -> i32 {
         if pid == 0 {
@@ -104,6 +116,10 @@ pub fn tree(rows: &[[i32; 5]], code: &[u8], name: &str) -> File {
         VmaKind::Anon,
         vec![PageRun { address: CODE, count: 1, offset: 0 }],
     )];
+    if bytes != 0 {
+        let run = PageRun { address: DATA, count: bytes / PAGE, offset: 0 };
+        vmas.push(Vma { flags: 0x73, ..vma(DATA, DATA + bytes, VmaKind::Anon, vec![run]) });
+    }
     // Elsewhere than it is here, so that it must be moved.
     let away = own.start() - 0x6000_0000_0000;
     for &(start, end) in &own.mappings {
@@ -172,10 +188,7 @@ pub fn tree(rows: &[[i32; 5]], code: &[u8], name: &str) -> File {
             ..Objects::default()
         },
     };
-    let mut file = tempfile::tempfile().unwrap();
-    let mut out = std::io::BufWriter::new(file.try_clone().unwrap());
+    let mut out = std::io::BufWriter::new(file);
     write_image(&mut out, &head, &body, &mut Page(code.to_vec())).unwrap();
     out.flush().unwrap();
-    file.rewind().unwrap();
-    file
 }
