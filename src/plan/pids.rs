@@ -132,6 +132,9 @@ fn check_objects(pids: &PidTable, pidns: bool) -> Result<(), PlanError> {
 fn first_with_number(pids: &PidTable) -> Vec<u32> {
     let number = |i: u32| pids.object(i as usize).and_then(|o| o.first().copied()).unwrap_or(0);
     let mut same: Vec<u32> = (0..pids.len() as u32).collect();
+    if (1..same.len() as u32).all(|i| number(i - 1) < number(i)) {
+        return same;
+    }
     let mut order: Vec<(i32, u32)> = same.iter().map(|&i| (number(i), i)).collect();
     order.sort_unstable();
     let mut first = (0, 0);

@@ -47,6 +47,8 @@ struct Life {
     init: u32,
     /// Whether it leads its session, so that it calls setsid.
     leads: bool,
+    /// Whether it has forked a child that comes after setsid.
+    late: bool,
     /// Of a group leader: whether a task of the group stays.
     stays: bool,
 }
@@ -71,6 +73,7 @@ impl<'a> World<'a> {
             session: NONE,
             init: NONE,
             leads: plan.session_leader(i) == Some(i),
+            late: false,
             stays: false,
         };
         Ok(World { ids, pids, plan, lives: (0..n).map(life).collect() })
@@ -89,25 +92,27 @@ impl<'a> World<'a> {
 
     fn fork_all(&mut self) -> Result<(), PlanError> {
         (self.lives[0].group, self.lives[0].init) = (0, 0);
-        let mut running = vec![0u32];
+        // Who runs, and how many it has forked: a child runs before its parent goes on.
+        let mut running = vec![(0u32, 0usize)];
         let mut created = 1;
-        while let Some(at) = running.pop() {
-            let mut early = true;
-            for &child in self.plan.children(at as usize) {
-                let session = self.fork(at, child)?;
-                if session && !early {
-                    return Err(self.error(child as usize, "would be forked after setsid"));
-                }
-                early = session;
-                created += 1;
-                // Who forks nobody has nothing left to do.
-                if !self.plan.children(child as usize).is_empty() {
-                    running.push(child);
-                } else {
-                    self.setsid(child);
-                }
+        while let Some((at, forked)) = running.last_mut() {
+            let children = self.plan.children(*at as usize);
+            let Some(&child) = children.get(*forked) else {
+                let done = *at;
+                self.setsid(done);
+                running.pop();
+                continue;
+            };
+            let at = *at;
+            *forked += 1;
+            created += 1;
+            let late = self.lives[at as usize].late;
+            let session = self.fork(at, child)?;
+            if session && late {
+                return Err(self.error(child as usize, "would be forked after setsid"));
             }
-            self.setsid(at);
+            self.lives[at as usize].late = !session;
+            running.push((child, 0));
         }
         match self.lives.iter().position(|l| l.group == NONE) {
             Some(lost) => Err(self.error(lost, "is never created")),
