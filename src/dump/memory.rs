@@ -306,11 +306,26 @@ pub(super) struct Pages {
     open: Option<(PagesOf, File)>,
 }
 
+impl Pages {
+    /// The same, for another thread.
+    pub fn another(&self) -> Pages {
+        Pages { owners: self.owners.clone(), shared: self.shared.clone(), open: None }
+    }
+}
+
 impl PageSource for Pages {
     fn read(&mut self, from: PagesOf, address: u64, buf: &mut [u8]) -> Result<(), Error> {
+        let (mut address, mut buf) = (address, buf);
         let (pid, path) = match from {
             PagesOf::Mm(mm) => {
                 let pid = self.owners.get(mm).copied().unwrap_or(0);
+                // Half as costly as the file, which copies twice; but only the file has what the
+                // process itself may not read.
+                let count = inspect::read_memory(pid, address, buf).unwrap_or(0).min(buf.len());
+                (address, buf) = (address + count as u64, &mut buf[count..]);
+                if buf.is_empty() {
+                    return Ok(());
+                }
                 (pid, format!("/proc/{pid}/mem"))
             }
             PagesOf::Shm(shm) => (0, self.shared.get(shm).cloned().unwrap_or_default()),

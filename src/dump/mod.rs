@@ -14,16 +14,15 @@ mod ids;
 mod inject;
 mod memory;
 mod names;
+pub mod output;
 mod resume;
 mod signals;
 mod stop;
 
-use std::fs::File;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 
-use crate::error::{DumpError, Error, SysError};
-use crate::image::ImageHead;
-use crate::image::write_image;
+use crate::error::{DumpError, Error};
+use crate::image::{ImageHead, Layout};
 use crate::plan::{self, PlanOptions};
 use crate::report::Report;
 use crate::sys::procfs;
@@ -54,14 +53,11 @@ pub fn checkpoint(pid: i32, options: &Options<'_>) -> Result<(), Error> {
     let report = &options.report;
     let tree = stop::Tree::stop(pid)?;
     report.verbose(format!("stopped {} tasks", tree.order.len()));
-    let mut snapshot = collect::collect(&tree, options.flags, options.container)?;
+    let snapshot = collect::collect(&tree, options.flags, options.container)?;
     prove(&snapshot.head)?;
     report.debug("the tree can be restarted, writing the image");
-    let mut output = File::from(
-        options.output.as_fd().try_clone_to_owned().map_err(|e| SysError::new("dup", e))?,
-    );
-    write_image(&mut output, &snapshot.head, &snapshot.body, &mut snapshot.pages)?;
-    drop(output);
+    let layout = Layout::new(&snapshot.head, &snapshot.body).map_err(Error::from)?;
+    output::write(options.output, &layout, || snapshot.pages.another())?;
     if options.kill {
         resume::end(tree)?;
         report.verbose("ended the tasks");

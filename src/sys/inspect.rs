@@ -28,6 +28,22 @@ fn own(fd: libc::c_long) -> OwnedFd {
     unsafe { OwnedFd::from_raw_fd(fd as i32) }
 }
 
+/// Reads memory of a process into the front of `buf`; returns how many bytes could be read. What the
+/// process itself may not read cannot be read in this way.
+///
+/// # Errors
+/// EFAULT where nothing could be read, EPERM, ESRCH; see process_vm_readv(2).
+pub fn read_memory(pid: i32, address: u64, buf: &mut [u8]) -> io::Result<usize> {
+    let to = libc::iovec { iov_base: buf.as_mut_ptr().cast(), iov_len: buf.len() };
+    let from = libc::iovec { iov_base: address as *mut libc::c_void, iov_len: buf.len() };
+    // SAFETY: `to` is `buf`, which is ours alone during the call; `from` is an address of the other
+    // process, and a bad one gives an error.
+    match unsafe { libc::process_vm_readv(pid, &raw const to, 1, &raw const from, 1, 0) } {
+        -1 => Err(io::Error::last_os_error()),
+        count => Ok(count as usize),
+    }
+}
+
 /// A copy of descriptor `fd` of the process: the same open file description.
 ///
 /// # Errors

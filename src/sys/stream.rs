@@ -1,4 +1,4 @@
-//! What reading an image from any kind of descriptor takes.
+//! What reading and writing an image on any kind of descriptor takes.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
@@ -6,7 +6,16 @@ use std::os::fd::{AsFd, AsRawFd};
 /// Waits until a read would not block: there is something to read, the stream's end, or an error.
 /// A signal does not end the wait.
 pub fn wait_readable(fd: impl AsFd) -> io::Result<()> {
-    let mut poll = libc::pollfd { fd: fd.as_fd().as_raw_fd(), events: libc::POLLIN, revents: 0 };
+    wait(fd, libc::POLLIN)
+}
+
+/// Waits until a write would not block: there is room, or an error. A signal does not end the wait.
+pub fn wait_writable(fd: impl AsFd) -> io::Result<()> {
+    wait(fd, libc::POLLOUT)
+}
+
+fn wait(fd: impl AsFd, events: i16) -> io::Result<()> {
+    let mut poll = libc::pollfd { fd: fd.as_fd().as_raw_fd(), events, revents: 0 };
     loop {
         // SAFETY: `poll` is one valid pollfd for the whole call.
         if unsafe { libc::poll(&mut poll, 1, -1) } >= 0 {
@@ -16,6 +25,15 @@ pub fn wait_readable(fd: impl AsFd) -> io::Result<()> {
         if error.kind() != io::ErrorKind::Interrupted {
             return Err(error);
         }
+    }
+}
+
+/// Whether all writes go to the end of the file, wherever they are meant to go (O_APPEND).
+pub fn appends(fd: impl AsFd) -> io::Result<bool> {
+    // SAFETY: F_GETFL takes no argument and touches no memory of ours.
+    match unsafe { libc::fcntl(fd.as_fd().as_raw_fd(), libc::F_GETFL) } {
+        -1 => Err(io::Error::last_os_error()),
+        flags => Ok(flags & libc::O_APPEND != 0),
     }
 }
 

@@ -8,9 +8,6 @@ use crate::error::{Error, ImageError};
 use crate::image::records::Kind;
 use crate::image::{Body, ImageHead, PAGE};
 
-/// Bytes that are best made, and written, at once.
-const CHUNK: u64 = 1 << 20;
-
 /// An image, but for the contents of its pages.
 #[derive(Debug, Default)]
 pub struct Layout {
@@ -38,6 +35,9 @@ enum What {
 }
 
 impl Layout {
+    /// Bytes that are best made, and written, at once.
+    pub const PART: u64 = 1 << 20;
+
     /// The layout of this image. Objects that no task refers to are left out.
     ///
     /// # Errors
@@ -52,8 +52,8 @@ impl Layout {
         self.len
     }
 
-    /// Makes the part of the image from `offset` on, as many bytes as are best written at once: empty
-    /// at the end of the image. `room` is used for them, and can be used again.
+    /// Makes the part of the image from `offset` on, up to the next multiple of [`Layout::PART`] or
+    /// the end of the image. `room` is used for them, and can be used again.
     ///
     /// # Errors
     /// Those of `pages`.
@@ -63,7 +63,7 @@ impl Layout {
         room: &'r mut Room,
         pages: &mut dyn PageSource,
     ) -> Result<&'r [u8], Error> {
-        let count = self.len.saturating_sub(offset).min(CHUNK - offset % CHUNK);
+        let count = self.len.saturating_sub(offset).min(Self::PART - offset % Self::PART);
         let buffer = room.place(offset, count as usize);
         let first = self.segments.partition_point(|segment| segment.offset <= offset);
         let mut index = first.saturating_sub(1);
