@@ -259,9 +259,7 @@ impl Compiler<'_> {
 
     /// A thread waits until its group's memory and files are in place.
     pub(super) fn await_group(&mut self, p: &mut Program, task: usize) {
-        if let Some(leader) = self.plan.tasks.get(task).and_then(|t| t.creator) {
-            p.push(wait_for(self.facts.layout.ready(leader), 1));
-        }
+        p.push(wait_for(self.facts.layout.ready(self.leader(task)), 1));
     }
 
     /// What a task does whose system call has failed: tell, and end.

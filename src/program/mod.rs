@@ -26,6 +26,9 @@ mod namespace;
 /// Programs as text.
 mod print;
 
+/// Signals that wait to be delivered, and timers.
+mod pending;
+
 /// Signals, credentials, limits, and the way to the last barrier.
 mod signals;
 
@@ -221,6 +224,12 @@ impl<'a> Compiler<'a> {
         self.plan.tasks.get(task).is_some_and(|t| t.flags.has(Flags::THREAD))
     }
 
+    /// The task that leads the thread group of `task`.
+    fn leader(&self, task: usize) -> usize {
+        let row = self.plan.tasks.get(task).filter(|t| t.flags.has(Flags::THREAD));
+        row.and_then(|t| t.creator).unwrap_or(task)
+    }
+
     /// The whole program of one task, in the order of `tree.md` 5.
     fn task(&mut self, task: usize) -> Program {
         let mut p = Program::new();
@@ -241,6 +250,7 @@ impl<'a> Compiler<'a> {
                 self.memory(&mut p, live);
                 self.descriptors(&mut p, live);
                 self.signal_actions(&mut p, live);
+                self.group_pending(&mut p, task, live);
                 self.limits(&mut p, live);
                 p.push(store(self.facts.layout.ready(task), 1));
                 p.push(wake(self.facts.layout.ready(task)));

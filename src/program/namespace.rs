@@ -48,6 +48,8 @@ impl Compiler<'_> {
         let layout = self.facts.layout;
         let mut p = Program::new();
         self.leave_caller(&mut p);
+        let name = self.data.text(b"usercr-init");
+        self.prctl(&mut p, libc::PR_SET_NAME, name);
         self.mounts(&mut p);
         p.push(Insn { dest: layout.pid(index), ..call(libc::SYS_getpid, &[]) });
         self.fork(&mut p, 0);

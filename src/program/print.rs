@@ -62,6 +62,10 @@ const CALLS: &[(libc::c_long, &str, &[Kind])] = &[
     (libc::SYS_wait4, "wait4", &[Int, Hex, Hex, Hex]),
     (libc::SYS_waitid, "waitid", &[Int, Int, Hex, Hex]),
     (libc::SYS_kill, "kill", &[Int, Int]),
+    (libc::SYS_tgkill, "tgkill", &[Int, Int, Int]),
+    (libc::SYS_rt_sigqueueinfo, "rt_sigqueueinfo", &[Int, Int, Hex]),
+    (libc::SYS_rt_tgsigqueueinfo, "rt_tgsigqueueinfo", &[Int, Int, Int, Hex]),
+    (libc::SYS_setitimer, "setitimer", &[Int, Hex, Hex]),
     (libc::SYS_exit_group, "exit_group", &[Int]),
 ];
 
@@ -70,7 +74,7 @@ const CALLS: &[(libc::c_long, &str, &[Kind])] = &[
 /// System calls look as in strace(1). What is not known before the task runs (a pid) shows as `?`.
 pub fn describe(insn: &Insn, previous: Option<&Insn>, bytes: &[u8], base: u64) -> String {
     match insn.op {
-        Op::Copy => format!("copy the pid at {:#x}", insn.arg[1]),
+        Op::Copy => format!("copy the word at {:#x}", insn.arg[1]),
         Op::Wait => format!("wait until word {:#x} is {}", insn.arg[0], insn.expect),
         Op::Arrive => format!("arrive at {:#x}, number {} goes on", insn.arg[0], insn.expect),
         Op::Unless => {

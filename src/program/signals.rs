@@ -63,6 +63,7 @@ impl Compiler<'_> {
             let args = [rseq.address, u64::from(rseq.length), 0, u64::from(rseq.signature)];
             p.push(call(libc::SYS_rseq, &args));
         }
+        self.thread_pending(p, task, live);
         let name = self.data.constant(&live.comm);
         self.prctl(p, libc::PR_SET_NAME, name);
     }
@@ -95,6 +96,7 @@ impl Compiler<'_> {
         await_release(p, &layout, Stage::Restore);
         if !self.is_thread(task) {
             self.close_slots(p);
+            self.timers(p, live);
         }
         self.prctl(p, libc::PR_SET_PDEATHSIG, live.pdeath_signal as u64);
         if task == 0 && !self.head.extra.root_subreaper && self.plan.reaped {
