@@ -75,12 +75,13 @@ fn words(stat: &Stat) -> String {
     format!("{name} (state {}, parent {})", char::from(stat.state), stat.ppid)
 }
 
-fn stat(pid: i32) -> Option<Stat> {
+/// What /proc says about a process or thread; none where there is none.
+pub fn stat(pid: i32) -> Option<Stat> {
     procfs::stat(&procfs::read(&format!("/proc/{pid}/stat")).ok()?)
 }
 
 /// Pids of the processes that can be seen.
-fn processes() -> impl Iterator<Item = i32> {
+pub fn processes() -> impl Iterator<Item = i32> {
     let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }

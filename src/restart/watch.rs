@@ -4,13 +4,13 @@
 use std::collections::HashSet;
 
 use super::launch::Tree;
-use super::taken::holder;
+use super::taken::{self, holder};
 use crate::error::{Error, RestartError};
 use crate::image::{Body, TaskState};
 use crate::plan::{Flags, Plan};
 use crate::program::insn::{Op, Stage};
 use crate::program::{Compiled, describe, word};
-use crate::sys::{events::Events, process, procfs};
+use crate::sys::{events::Events, process};
 use crate::vm::Failure;
 
 /// Milliseconds without an event after which the tasks are looked at one by one.
@@ -177,13 +177,6 @@ impl Watch<'_> {
 
 /// All processes that can be seen: pid, parent, state.
 fn processes() -> Vec<(i32, i32, u8)> {
-    let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
-    entries
-        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-        .filter_map(|pid: i32| {
-            let data = procfs::read(&format!("/proc/{pid}/stat")).ok()?;
-            let stat = procfs::stat(&data)?;
-            Some((pid, stat.ppid, stat.state))
-        })
-        .collect()
+    let seen = taken::processes().filter_map(|pid| Some((pid, taken::stat(pid)?)));
+    seen.map(|(pid, stat)| (pid, stat.ppid, stat.state)).collect()
 }
