@@ -164,6 +164,19 @@ static void copies(enum mode mode, int signal)
 	close(image);
 }
 
+/* An exit status, of whatever value, is not copied. */
+static void ends_with(enum mode mode, int status)
+{
+	struct end at = { 300, status, 0 };
+	about("copy_status of exit status %d in mode %s", status, mode_names[mode]);
+	struct cr_restart_args a = in_mode(mode, saved(mode, at));
+	a.wait = a.copy_status = 1;
+	struct outcome o = restart(&a);
+	check_outcome(&o, 1, 0);
+	CHECK(steps() == at.step && no_children());
+	close(a.infd);
+}
+
 int main(void)
 {
 	sandbox();
@@ -177,5 +190,8 @@ int main(void)
 		waits(m);
 	copies(NEW_PIDS, SIGTERM);
 	copies(PIDS, SIGKILL);
+	copies(PIDNS, SIGTERM);
+	copies(PIDNS, SIGKILL);
+	ends_with(PIDNS, 128 + SIGTERM);
 	return 0;
 }

@@ -60,7 +60,8 @@ impl Compiler<'_> {
     }
 
     /// What the coordinator task does once the tree runs: reap until nobody is left, then end as the
-    /// root task has ended (with 128 and the number where that was a signal: an init cannot kill itself).
+    /// root task has ended. Where that was a signal: with 128 and its number, since an init cannot kill
+    /// itself, and with a name (PR_SET_NAME) of one byte, that number, for who can tell them apart so.
     pub(super) fn epilogue(&mut self) -> Program {
         /// siginfo_t of SIGCHLD: offsets of si_code, si_pid, si_status.
         const CODE: u64 = 8;
@@ -86,6 +87,7 @@ impl Compiler<'_> {
         (arrived.arg[0], arrived.target) = (layout.arrived(Stage::Ready), 1);
         let signal = Insn { arg: [root + STATUS, 128, 0, 0, 0, 0], ..Insn::new(Op::Or) };
         let argument = std::mem::offset_of!(Insn, arg) as u64;
+        let name = attempt(libc::SYS_prctl, &[libc::PR_SET_NAME as u64, root + STATUS]);
         let code = Insn { arg: [argument, root + STATUS, 0, 0, 0, 0], ..Insn::new(Op::Copy) };
         vec![
             // The coordinator waits for this before it gives up the memory that the others were in.
@@ -96,16 +98,17 @@ impl Compiler<'_> {
             call(libc::SYS_prctl, &[libc::PR_SET_PDEATHSIG as u64, 0]),
             // 5: until the root task has ended (waitid fails with ECHILD when nobody is left)
             reap(root),
-            unless(result, 0, 14),
+            unless(result, 0, 15),
             unless(root + PID, pid, 5),
             unless(root + CODE, libc::CLD_EXITED as u64, 10),
-            goto(11),
+            goto(12),
+            name,
             signal,
-            // 11: until nobody is left
+            // 12: until nobody is left
             reap(other),
-            unless(result, 0, 14),
-            goto(11),
-            // 14: end
+            unless(result, 0, 15),
+            goto(12),
+            // 15: end
             code,
             call(libc::SYS_exit_group, &[0]),
         ]

@@ -75,6 +75,29 @@ impl<'a> Forward<'a> {
         while !process::wait_ended(pidfd.as_fd(), TICK) {
             self.pass(pid);
         }
-        Ok(process::reap(pid, true)?.unwrap_or(0))
+        let name = process::read_proc(&format!("/proc/{pid}/comm")).unwrap_or_default();
+        Ok(told(process::reap(pid, true)?.unwrap_or(0), &name))
+    }
+}
+
+/// How the root task ended, from the end of a coordinator task (its name says whether that was by a
+/// signal), or of the root task itself.
+fn told(status: i32, name: &[u8]) -> i32 {
+    match *name {
+        [signal, b'\n'] if status == (128 | i32::from(signal)) << 8 => i32::from(signal),
+        _ => status,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::told;
+
+    #[test]
+    fn a_coordinator_tells_a_signal_from_an_exit_status() {
+        assert_eq!(told((128 | 15) << 8, b"\x0f\n"), 15);
+        assert_eq!(told((128 | 15) << 8, b"usercr-init\n"), (128 | 15) << 8);
+        assert_eq!(told(7 << 8, b"\x07\n"), 7 << 8);
+        assert_eq!(told(15, b"program\n"), 15);
     }
 }
