@@ -10,11 +10,12 @@ use std::fs::File;
 use super::cpu::{self, Machine};
 use super::facts::{self, Facts};
 use super::files::Files;
+use super::gather::{self, Details};
 use super::inject::{self, Subject};
-use super::memory::{self, Memory, Pages};
-use super::names::{self, Names};
+use super::memory::{Memory, Pages};
+use super::names::Names;
 use super::stop::Tree;
-use super::{head, ids, signals};
+use super::{head, ids, parallel, signals};
 use crate::error::DumpError;
 use crate::image::{Body, Cred, Fs, HeadExtra, ImageHead, Live, TaskState, Zombie};
 use crate::sys::kcmp::{self, Kind};
@@ -43,14 +44,14 @@ struct Read<'a> {
 /// Reads the state of all tasks of the tree. They are afterwards as they were before.
 pub(super) fn collect(tree: &Tree, flags: u32, container: bool) -> Result<Snapshot, DumpError> {
     let own = vdso::own()?;
-    let (all, maps) = look(tree, &own.code)?;
+    let (all, processes) = look(tree, &own.code)?;
     if container {
         facts::check_container(&all)?;
     }
     let (pids, tasks) = ids::tables(&all)?;
     refuse_shared_memory(&all)?;
-    let vdso = head::vdso(&all, &maps, &own)?;
-    let reads = ask(tree, &all, &maps, &own.code)?;
+    let vdso = head::vdso(&all, &processes, &own)?;
+    let reads = ask(tree, &all, &processes, &own.code)?;
     let root = reads.first();
     let extra = HeadExtra { root_subreaper: root.is_some_and(|r| r.answers.subreaper), vdso };
     let xstate_size = root.map_or(0, |r| r.machine.xstate.len());
@@ -61,7 +62,7 @@ pub(super) fn collect(tree: &Tree, flags: u32, container: bool) -> Result<Snapsh
     for facts in &all {
         let own = reads.next_if(|r| r.facts.index == facts.index);
         states.push(match own {
-            Some(read) => TaskState::Live(Box::new(builder.live(tree, &maps, read)?)),
+            Some(read) => TaskState::Live(Box::new(builder.live(tree, &processes, read)?)),
             None => TaskState::Zombie(zombie(facts)),
         });
     }
@@ -73,38 +74,41 @@ pub(super) fn collect(tree: &Tree, flags: u32, container: bool) -> Result<Snapsh
     Ok(Snapshot { head, body, pages })
 }
 
-/// Mappings by the pid of the process.
-type Maps = HashMap<i32, Vec<Mapping>>;
+/// What is known of each process, by its pid.
+pub(super) type Processes = HashMap<i32, Details>;
 
 /// Reads what /proc tells; anew when tasks had to run a little because another checkpointer died.
-fn look(tree: &Tree, vdso: &[u8]) -> Result<(Vec<Facts>, Maps), DumpError> {
+fn look(tree: &Tree, vdso: &[u8]) -> Result<(Vec<Facts>, Processes), DumpError> {
     loop {
         let all = facts::read(tree)?;
-        let mut maps = Maps::new();
-        for facts in all.iter().filter(|f| f.leads() && !f.zombie) {
-            maps.insert(facts.pid, memory::maps(facts)?);
-        }
+        let leaders: Vec<&Facts> = all.iter().filter(|f| f.leads() && !f.zombie).collect();
+        let details = parallel::map(&leaders, |facts| gather::read(facts))?;
+        let pids = leaders.iter().map(|f| f.pid);
+        let processes: Processes = pids.zip(details).collect();
         let mut ran = false;
         for facts in &all {
-            let known = maps.get(&facts.pid).map_or(&[][..], Vec::as_slice);
             if let Some(thread) = tree.thread(facts.place) {
-                ran |= inject::run_out(facts, thread, known, vdso)?;
+                ran |= inject::run_out(facts, thread, maps_of(&processes, facts.pid), vdso)?;
             }
         }
         if !ran {
-            return Ok((all, maps));
+            return Ok((all, processes));
         }
     }
+}
+
+/// The mappings of a process.
+pub(super) fn maps_of(processes: &Processes, pid: i32) -> &[Mapping] {
+    processes.get(&pid).map_or(&[], |p| p.maps.as_slice())
 }
 
 /// Reads the registers of all live tasks and asks them what only they can tell.
 fn ask<'a>(
     tree: &Tree,
     all: &'a [Facts],
-    maps: &Maps,
+    processes: &Processes,
     vdso: &[u8],
 ) -> Result<Vec<Read<'a>>, DumpError> {
-    let maps_of = |pid: i32| maps.get(&pid).map_or(&[][..], Vec::as_slice);
     let mut machines = Vec::with_capacity(all.len());
     for facts in all {
         let Some(thread) = tree.thread(facts.place) else { continue };
@@ -119,7 +123,7 @@ fn ask<'a>(
             facts,
             thread,
             machine,
-            maps: maps_of(facts.pid),
+            maps: maps_of(processes, facts.pid),
             vdso,
         })
         .collect();
@@ -199,19 +203,25 @@ impl Builder {
         }
     }
 
-    fn live(&mut self, tree: &Tree, maps: &Maps, read: Read<'_>) -> Result<Live, DumpError> {
+    fn live(
+        &mut self,
+        tree: &Tree,
+        processes: &Processes,
+        read: Read<'_>,
+    ) -> Result<Live, DumpError> {
         let Read { facts, machine, answers } = read;
         let thread = tree.thread(facts.place);
         let thread = thread.ok_or_else(|| facts.refuse("the task", "it has ended"))?;
         let cred = self.cred(facts, &answers);
-        let files = self.table(facts, cred)?;
+        let details = processes.get(&facts.pid);
+        let details = details.ok_or_else(|| facts.refuse("the task", "it has ended"))?;
+        let files = self.table(facts, details, cred)?;
         let (mm, sighand, signal) = match self.groups.get(&facts.pid) {
             Some(&known) => known,
             None => {
-                let maps = maps.get(&facts.pid).map_or(&[][..], Vec::as_slice);
-                let mm = self.memory.add(facts, maps, &answers, &mut self.files, cred)?;
+                let mm = self.memory.add(facts, details, &answers, &mut self.files, cred)?;
                 self.body.objects.sighands.push(signals::actions(facts, &answers));
-                self.body.objects.signals.push(signals::group(facts, thread, &answers)?);
+                self.body.objects.signals.push(signals::group(facts, thread, &answers, details)?);
                 let made = self.body.objects.signals.len() - 1;
                 *self.groups.entry(facts.pid).or_insert((mm, made, made))
             }
@@ -237,7 +247,7 @@ impl Builder {
             cred,
             files,
             mm,
-            fs: self.fs(facts)?,
+            fs: self.fs(facts, details)?,
             sighand,
             signal,
             pending: signals::pending(facts, thread, false)?,
@@ -268,38 +278,40 @@ impl Builder {
         })
     }
 
-    fn table(&mut self, facts: &Facts, cred: usize) -> Result<usize, DumpError> {
+    /// A thread that does not share its leader's is looked at itself.
+    fn table(&mut self, facts: &Facts, details: &Details, cred: usize) -> Result<usize, DumpError> {
         let tables = &mut self.body.objects.file_tables;
         if let Some(known) = self.table_sharing.find(facts, tables.len())? {
             return Ok(known);
         }
-        tables.push(self.files.table(facts, cred)?);
+        let table = if facts.leads() {
+            self.files.table(facts, &details.descriptors, cred)?
+        } else {
+            self.files.table(facts, &gather::descriptors(facts)?, cred)?
+        };
+        tables.push(table);
         Ok(tables.len() - 1)
     }
 
-    fn fs(&mut self, facts: &Facts) -> Result<usize, DumpError> {
+    fn fs(&mut self, facts: &Facts, details: &Details) -> Result<usize, DumpError> {
         let fss = &mut self.body.objects.fss;
         if let Some(known) = self.fs_sharing.find(facts, fss.len())? {
             return Ok(known);
         }
-        let own = |name: &str| format!("/proc/{}/task/{}/{name}", facts.pid, facts.tid);
-        let failed = |name: &str| DumpError::task(facts.tid, format!("read {}", own(name)));
-        let root = names::link(&own("root")).map_err(failed("root"))?;
+        let (cwd, root) = if facts.leads() {
+            (details.cwd.clone(), details.root.clone())
+        } else {
+            (gather::link(facts, "cwd")?, gather::root(facts)?)
+        };
         if root != b"/" {
             let object = format!("root directory {}", String::from_utf8_lossy(&root));
             return Err(facts.refuse(object, "it is not that of the mount namespace"));
         }
-        let cwd = names::link(&own("cwd")).map_err(failed("cwd"))?;
-        let meta = std::fs::metadata(own("cwd")).map_err(failed("cwd"))?;
-        let (device, inode) = {
-            use std::os::unix::fs::MetadataExt;
-            (meta.dev(), meta.ino())
-        };
-        if let Some(reason) = self.files.names.mismatch(&cwd, device, inode) {
-            let object = format!("current directory {}", String::from_utf8_lossy(&cwd));
+        if let Some(reason) = self.files.names.mismatch(&cwd.path, cwd.device, cwd.inode) {
+            let object = format!("current directory {}", String::from_utf8_lossy(&cwd.path));
             return Err(facts.refuse(object, reason));
         }
-        fss.push(Fs { umask: facts.status.umask.unwrap_or(0o022), cwd, root });
+        fss.push(Fs { umask: facts.status.umask.unwrap_or(0o022), cwd: cwd.path, root });
         Ok(fss.len() - 1)
     }
 

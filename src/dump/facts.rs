@@ -1,8 +1,8 @@
 //! What /proc tells about each task without touching it, and what of it cannot be saved.
 
-use std::collections::HashMap;
 use std::os::unix::fs::MetadataExt;
 
+use super::parallel;
 use super::stop::{Place, Tree};
 use crate::error::DumpError;
 use crate::sys::procfs::{self, Stat, Status};
@@ -27,9 +27,25 @@ pub(super) struct Facts {
     pub stat: Stat,
     /// /proc/PID/task/TID/status.
     pub status: Status,
+    /// Inode numbers of [`NAMESPACES`].
+    namespaces: [u64; 7],
 }
 
 impl Facts {
+    /// A task of which nothing is known yet; without a thread id it is a zombie.
+    pub fn new(index: usize, place: Place, pid: i32, tid: Option<i32>) -> Facts {
+        Facts {
+            index,
+            place,
+            pid,
+            tid: tid.unwrap_or(pid),
+            zombie: tid.is_none(),
+            stat: Stat::default(),
+            status: Status::default(),
+            namespaces: [0; 7],
+        }
+    }
+
     /// The error that says that this task has something that cannot be saved.
     pub fn refuse(&self, object: impl Into<String>, reason: impl Into<String>) -> DumpError {
         DumpError::Unsupported {
@@ -40,9 +56,19 @@ impl Facts {
         }
     }
 
+    /// Path of the task's file in /proc, by its name.
+    pub fn path(&self, name: &str) -> String {
+        // The shorter path takes the kernel less time.
+        if self.tid == self.pid {
+            format!("/proc/{}/{name}", self.pid)
+        } else {
+            format!("/proc/{}/task/{}/{name}", self.pid, self.tid)
+        }
+    }
+
     /// The task's file in /proc, by its name.
     pub fn file(&self, name: &str) -> Result<Vec<u8>, DumpError> {
-        let path = format!("/proc/{}/task/{}/{name}", self.pid, self.tid);
+        let path = self.path(name);
         procfs::read(&path).map_err(DumpError::task(self.tid, format!("read {path}")))
     }
 
@@ -57,45 +83,52 @@ impl Facts {
     }
 }
 
+/// A task to look at.
+struct Stub {
+    index: usize,
+    place: Place,
+    pid: i32,
+    /// None for a zombie.
+    tid: Option<i32>,
+    job_stop: Option<i32>,
+}
+
 /// Reads the facts of all tasks, in the order of the task table.
 pub(super) fn read(tree: &Tree) -> Result<Vec<Facts>, DumpError> {
     let own = procfs::read("/proc/self/status").ok().as_deref().and_then(procfs::status);
     let own = own.unwrap_or_default();
-    let mut namespaces = HashMap::new();
-    let mut all = Vec::with_capacity(tree.order.len());
-    for (index, &place) in tree.order.iter().enumerate() {
-        let facts = task(tree, index, place)?;
-        refuse_privileges(&facts, &own)?;
-        if !facts.zombie {
-            check_namespaces(&facts, &mut namespaces)?;
-            if facts.leads() {
-                check_process(&facts)?;
-            }
+    let stub = |(index, &place): (usize, &Place)| {
+        let thread = tree.thread(place);
+        Stub {
+            index,
+            place,
+            pid: tree.process(place).map_or(0, |p| p.pid),
+            tid: thread.map(|t| t.tracee.tid()),
+            job_stop: thread.and_then(|t| t.job_stop),
         }
-        all.push(facts);
-    }
+    };
+    let stubs: Vec<Stub> = tree.order.iter().enumerate().map(stub).collect();
+    let all = parallel::map(&stubs, |stub| task(stub, &own))?;
+    check_namespaces(&all)?;
     Ok(all)
 }
 
-fn task(tree: &Tree, index: usize, place: Place) -> Result<Facts, DumpError> {
-    let pid = tree.process(place).map_or(0, |p| p.pid);
-    let thread = tree.thread(place);
-    let tid = thread.map_or(pid, |t| t.tracee.tid());
-    let mut facts = Facts {
-        index,
-        place,
-        pid,
-        tid,
-        zombie: thread.is_none(),
-        stat: Stat::default(),
-        status: Status::default(),
-    };
+fn task(stub: &Stub, own: &Status) -> Result<Facts, DumpError> {
+    let mut facts = Facts::new(stub.index, stub.place, stub.pid, stub.tid);
     facts.stat = procfs::stat(&facts.file("stat")?).ok_or_else(|| facts.malformed("stat"))?;
     facts.status =
         procfs::status(&facts.file("status")?).ok_or_else(|| facts.malformed("status"))?;
-    if let Some(signal) = thread.and_then(|t| t.job_stop) {
+    if facts.zombie {
+        return Ok(facts);
+    }
+    if let Some(signal) = stub.job_stop {
         let reason = format!("it is stopped by job control (signal {signal})");
         return Err(facts.refuse("the task", reason));
+    }
+    refuse_privileges(&facts, own)?;
+    facts.namespaces = namespaces(&facts)?;
+    if facts.leads() {
+        check_process(&facts)?;
     }
     Ok(facts)
 }
@@ -104,9 +137,6 @@ fn task(tree: &Tree, index: usize, place: Place) -> Result<Facts, DumpError> {
 /// taken for those of the machine: whoever restarts there is under them too.
 fn refuse_privileges(facts: &Facts, own: &Status) -> Result<(), DumpError> {
     let status = &facts.status;
-    if facts.zombie {
-        return Ok(());
-    }
     if (status.seccomp, status.seccomp_filters) != (own.seccomp, own.seccomp_filters) {
         return Err(facts.refuse("the task", "it is restricted by seccomp"));
     }
@@ -119,26 +149,28 @@ fn refuse_privileges(facts: &Facts, own: &Status) -> Result<(), DumpError> {
     Ok(())
 }
 
-/// All tasks must be in the namespaces of the root task; but for pid namespaces, which may nest.
-fn check_namespaces(
-    facts: &Facts,
-    roots: &mut HashMap<&'static str, u64>,
-) -> Result<(), DumpError> {
-    for name in NAMESPACES {
-        let path = format!("/proc/{}/task/{}/ns/{name}", facts.pid, facts.tid);
-        // A kernel without a kind of namespace has only one of it.
-        let inode = std::fs::metadata(&path).map_or(0, |m| m.ino());
-        if *roots.entry(name).or_insert(inode) != inode {
-            let object = format!("{name} namespace");
-            return Err(facts.refuse(object, "it is not that of the root task"));
-        }
-    }
-    let link = |name: &str| {
-        std::fs::read_link(format!("/proc/{}/task/{}/ns/{name}", facts.pid, facts.tid)).ok()
-    };
+/// The namespaces that a task is in.
+fn namespaces(facts: &Facts) -> Result<[u64; 7], DumpError> {
+    let directory = facts.path("ns");
+    // A kernel without a kind of namespace has only one of it.
+    let inode = |name| std::fs::metadata(format!("{directory}/{name}")).map_or(0, |m| m.ino());
+    let link = |name: &str| std::fs::read_link(format!("{directory}/{name}")).ok();
     if link("pid") != link("pid_for_children") {
         let reason = "its children would be born in another one";
         return Err(facts.refuse("pid namespace", reason));
+    }
+    Ok(NAMESPACES.map(inode))
+}
+
+/// All tasks must be in the namespaces of the root task; but for pid namespaces, which may nest.
+fn check_namespaces(all: &[Facts]) -> Result<(), DumpError> {
+    let Some(root) = all.first() else { return Ok(()) };
+    for facts in all.iter().filter(|f| !f.zombie) {
+        let mut pairs = NAMESPACES.iter().zip(facts.namespaces.iter().zip(&root.namespaces));
+        if let Some((name, _)) = pairs.find(|(_, (own, roots))| own != roots) {
+            let object = format!("{name} namespace");
+            return Err(facts.refuse(object, "it is not that of the root task"));
+        }
     }
     Ok(())
 }

@@ -8,10 +8,11 @@ use std::collections::HashMap;
 use std::os::unix::fs::MetadataExt;
 
 use super::facts::Facts;
+use super::gather::Seen;
 use super::names::{self, Names};
 use crate::error::DumpError;
 use crate::image::{Descriptor, FileKind, FileTable, OpenFile, Pipe};
-use crate::sys::procfs::{self, FdInfo};
+use crate::sys::procfs;
 use crate::sys::{inspect, kcmp, process};
 
 /// Bits of the kernel's f_mode.
@@ -74,14 +75,6 @@ struct Ends {
     writer: Option<Holder>,
 }
 
-/// One descriptor as /proc shows it.
-struct Seen {
-    fd: i32,
-    link: Vec<u8>,
-    info: FdInfo,
-    meta: std::fs::Metadata,
-}
-
 impl Seen {
     fn object(&self) -> String {
         format!("descriptor {} ({})", self.fd, String::from_utf8_lossy(&self.link))
@@ -103,22 +96,17 @@ impl Files {
     }
 
     /// The descriptor table of a task; `cred` is the index of its credentials.
-    pub fn table(&mut self, facts: &Facts, cred: usize) -> Result<FileTable, DumpError> {
-        let directory = format!("/proc/{}/task/{}/fd", facts.pid, facts.tid);
-        let failed = || DumpError::task(facts.tid, format!("read {directory}"));
-        let mut numbers = Vec::new();
-        for entry in std::fs::read_dir(&directory).map_err(failed())? {
-            let name = entry.map_err(failed())?.file_name();
-            let number = name.to_str().and_then(|n| n.parse::<i32>().ok());
-            numbers.push(number.ok_or_else(|| facts.malformed("fd"))?);
-        }
-        numbers.sort_unstable();
-        let mut descriptors = Vec::with_capacity(numbers.len());
-        for fd in numbers {
-            let seen = look(facts, fd)?;
+    pub fn table(
+        &mut self,
+        facts: &Facts,
+        seen: &[Seen],
+        cred: usize,
+    ) -> Result<FileTable, DumpError> {
+        let mut descriptors = Vec::with_capacity(seen.len());
+        for seen in seen {
             let cloexec = seen.info.flags & libc::O_CLOEXEC as u32 != 0;
-            let file = self.description(facts, &seen, cred)?;
-            descriptors.push(Descriptor { fd, file, cloexec });
+            let file = self.description(facts, seen, cred)?;
+            descriptors.push(Descriptor { fd: seen.fd, file, cloexec });
         }
         Ok(FileTable { descriptors })
     }
@@ -258,16 +246,6 @@ fn find(group: &[Known], holder: (i32, i32)) -> std::io::Result<Result<usize, us
         }
     }
     Ok(Err(low))
-}
-
-fn look(facts: &Facts, fd: i32) -> Result<Seen, DumpError> {
-    let path = format!("/proc/{}/task/{}/fd/{fd}", facts.pid, facts.tid);
-    let failed = || DumpError::task(facts.tid, format!("read {path}"));
-    let link = names::link(&path).map_err(failed())?;
-    let meta = std::fs::metadata(&path).map_err(failed())?;
-    let name = format!("fdinfo/{fd}");
-    let info = procfs::fdinfo(&facts.file(&name)?).ok_or_else(|| facts.malformed(&name))?;
-    Ok(Seen { fd, link, info, meta })
 }
 
 /// Majors of terminals: 4 and 5 (console, tty), 136 to 143 (pseudo terminals).

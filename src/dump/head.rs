@@ -2,18 +2,17 @@
 //!
 //! Comes in: the running kernel, the vdso of the root task. Goes out: [`ImageHead`].
 
-use std::collections::HashMap;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use super::collect::{Processes, maps_of};
 use super::facts::Facts;
 use super::inject;
 use crate::error::{DumpError, SysError};
 use crate::image::{Arch, HeadExtra, Header, ImageHead, Mm, PidTable, TaskIds, Vdso};
 use crate::sys;
 use crate::sys::inspect::kernel_names;
-use crate::sys::procfs::Mapping;
 
 /// `arch_id` of x86_64.
 const X86_64: u16 = 2;
@@ -85,14 +84,14 @@ pub(super) fn head(
 /// could not give it to them. What lies behind its contents is not looked at.
 pub(super) fn vdso(
     all: &[Facts],
-    maps: &HashMap<i32, Vec<Mapping>>,
+    processes: &Processes,
     own: &sys::vdso::Vdso,
 ) -> Result<Option<Vdso>, DumpError> {
     let end = inject::contents_end(&own.code).map_or(own.code.len(), |end| end as usize);
     let mut compared = false;
     for facts in all.iter().filter(|f| f.leads() && !f.zombie) {
         let refuse = || facts.refuse("vdso", "it is not that of the running kernel");
-        let maps = maps.get(&facts.pid).map_or(&[][..], Vec::as_slice);
+        let maps = maps_of(processes, facts.pid);
         let code = inject::vdso(maps).ok_or_else(refuse)?;
         let data = maps.iter().filter(|m| m.name.starts_with(b"[vvar")).map(|m| m.end - m.start);
         if (code.end - code.start, data.sum()) != (own.code.len() as u64, own.data_size()) {

@@ -91,7 +91,7 @@ impl<'a> Objects<'a> {
 mod tests {
     use super::*;
     use crate::dump::stop::Place;
-    use crate::sys::procfs::{Stat, Status};
+    use crate::sys::procfs::Status;
 
     fn task(index: usize, pids: &[i32], ppid: i32, pgids: &[i32], sids: &[i32]) -> Facts {
         let status = Status {
@@ -103,15 +103,9 @@ mod tests {
             ..Status::default()
         };
         let place = Place { process: index, thread: 0 };
-        Facts {
-            index,
-            place,
-            pid: pids[0],
-            tid: pids[0],
-            zombie: false,
-            stat: Stat::default(),
-            status,
-        }
+        let mut facts = Facts::new(index, place, pids[0], Some(pids[0]));
+        facts.status = status;
+        facts
     }
 
     #[test]

@@ -9,12 +9,12 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 
 use super::facts::Facts;
 use super::files::Files;
-use super::names;
+use super::gather::{Details, Link};
 use crate::error::{DumpError, Error};
 use crate::image::{Mm, PAGE, PageRun, Shm, Vma, VmaKind};
 use crate::image::{PageSource, PagesOf};
 use crate::sys::inspect;
-use crate::sys::procfs::{self, Mapping};
+use crate::sys::procfs::Mapping;
 use crate::sys::remote::Answers;
 
 /// VM_* bits of the kernel, include/linux/mm.h.
@@ -44,17 +44,12 @@ pub(super) struct Memory {
     shm_index: HashMap<((u32, u32), u64), usize>,
 }
 
-/// Reads the mappings of a process.
-pub(super) fn maps(facts: &Facts) -> Result<Vec<Mapping>, DumpError> {
-    procfs::smaps(&facts.file("smaps")?).ok_or_else(|| facts.malformed("smaps"))
-}
-
 impl Memory {
     /// Adds the address space of a process; returns its index.
     pub fn add(
         &mut self,
         facts: &Facts,
-        maps: &[Mapping],
+        details: &Details,
         answers: &Answers,
         files: &mut Files,
         cred: usize,
@@ -62,18 +57,18 @@ impl Memory {
         let path = format!("/proc/{}/pagemap", facts.pid);
         let pagemap =
             File::open(&path).map_err(DumpError::task(facts.pid, format!("open {path}")))?;
+        let maps = &details.maps;
         let mut vmas = Vec::with_capacity(maps.len());
         for mapping in maps.iter().filter(|m| m.name != b"[vsyscall]") {
             vmas.push(self.vma(facts, mapping, &pagemap, files, cred)?);
         }
-        let auxv = procfs::auxv(&facts.file("auxv")?);
         let [code, code_end, data, data_end, brk, stack, arg, arg_end, env, env_end] =
             facts.stat.addresses;
         let index = self.mms.len();
         self.mms.push(Mm {
-            exe: Some(program(facts, files, cred)?),
+            exe: Some(program(facts, &details.program, files, cred)?),
             def_flags: 0,
-            flags: dump_filter(facts)? << DUMP_FILTER_SHIFT,
+            flags: details.dump_filter << DUMP_FILTER_SHIFT,
             fields: [
                 code,
                 code_end,
@@ -87,7 +82,7 @@ impl Memory {
                 env,
                 env_end,
             ],
-            auxv,
+            auxv: details.auxv.clone(),
             vmas,
             vdso: maps.iter().find(|m| m.name == b"[vdso]").map_or(0, |m| m.start),
         });
@@ -254,23 +249,17 @@ fn same_file(
 }
 
 /// Index of the executable.
-fn program(facts: &Facts, files: &mut Files, cred: usize) -> Result<usize, DumpError> {
-    let link = format!("/proc/{}/exe", facts.pid);
-    let failed = || DumpError::task(facts.pid, format!("read {link}"));
-    let path = names::link(&link).map_err(failed())?;
-    let meta = std::fs::metadata(&link).map_err(failed())?;
-    if let Some(reason) = files.names.mismatch(&path, meta.dev(), meta.ino()) {
-        return Err(facts.refuse(format!("program {}", String::from_utf8_lossy(&path)), reason));
+fn program(
+    facts: &Facts,
+    program: &Link,
+    files: &mut Files,
+    cred: usize,
+) -> Result<usize, DumpError> {
+    let path = program.path.as_slice();
+    if let Some(reason) = files.names.mismatch(path, program.device, program.inode) {
+        return Err(facts.refuse(format!("program {}", String::from_utf8_lossy(path)), reason));
     }
-    Ok(files.mapped(&path, false, cred))
-}
-
-fn dump_filter(facts: &Facts) -> Result<u64, DumpError> {
-    let path = format!("/proc/{}/coredump_filter", facts.pid);
-    // A kernel without core dumps has no such file.
-    let Ok(data) = procfs::read(&path) else { return Ok(0) };
-    let text = String::from_utf8_lossy(&data);
-    u64::from_str_radix(text.trim(), 16).map_err(|_| facts.malformed("coredump_filter"))
+    Ok(files.mapped(path, false, cred))
 }
 
 fn object(mapping: &Mapping) -> String {

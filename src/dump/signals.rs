@@ -3,10 +3,10 @@
 //! Comes in: facts and answers of a task. Goes out: [`SigHand`], [`Signal`], [`Pending`].
 
 use super::facts::Facts;
+use super::gather::Details;
 use super::stop::Thread;
 use crate::error::DumpError;
 use crate::image::{Pending, SigAction, SigHand, Signal};
-use crate::sys::procfs;
 use crate::sys::ptrace::SigInfo;
 use crate::sys::remote::Answers;
 
@@ -34,11 +34,11 @@ pub(super) fn group(
     facts: &Facts,
     thread: &Thread,
     answers: &Answers,
+    details: &Details,
 ) -> Result<Signal, DumpError> {
-    let limits = procfs::limits(&facts.file("limits")?).ok_or_else(|| facts.malformed("limits"))?;
     let nanos = |micros: u64| micros.saturating_mul(1000);
     Ok(Signal {
-        rlimits: limits,
+        rlimits: details.limits,
         itimers: answers.itimers.map(|(interval, left)| (nanos(left), nanos(interval))),
         pending: pending(facts, thread, true)?,
     })

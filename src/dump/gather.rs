@@ -1,0 +1,116 @@
+//! What /proc tells about a process besides the facts of its tasks. All of it is read at once, for many
+//! processes at the same time.
+
+use std::fs::Metadata;
+use std::os::unix::fs::MetadataExt;
+
+use super::facts::Facts;
+use super::names;
+use crate::error::DumpError;
+use crate::sys::procfs::{self, FdInfo, Mapping};
+
+/// A file that a link of /proc leads to.
+#[derive(Debug, Clone)]
+pub(super) struct Link {
+    /// The path, as /proc shows it.
+    pub path: Vec<u8>,
+    /// st_dev of the file itself.
+    pub device: u64,
+    /// st_ino.
+    pub inode: u64,
+}
+
+/// A descriptor as /proc shows it.
+#[derive(Debug)]
+pub(super) struct Seen {
+    /// Its number.
+    pub fd: i32,
+    /// What the link says.
+    pub link: Vec<u8>,
+    /// /proc/PID/fdinfo/FD.
+    pub info: FdInfo,
+    /// The open file.
+    pub meta: Metadata,
+}
+
+/// One process.
+#[derive(Debug)]
+pub(super) struct Details {
+    /// Its mappings.
+    pub maps: Vec<Mapping>,
+    /// Its auxiliary vector.
+    pub auxv: Vec<u64>,
+    /// Its program.
+    pub program: Link,
+    /// /proc/PID/coredump_filter.
+    pub dump_filter: u64,
+    /// Soft and hard limits.
+    pub limits: [(u64, u64); 16],
+    /// Descriptors of the leader.
+    pub descriptors: Vec<Seen>,
+    /// Current directory of the leader.
+    pub cwd: Link,
+    /// Path of its root directory.
+    pub root: Vec<u8>,
+}
+
+/// Reads all of it, by the leader of the process.
+pub(super) fn read(facts: &Facts) -> Result<Details, DumpError> {
+    Ok(Details {
+        maps: procfs::smaps(&facts.file("smaps")?).ok_or_else(|| facts.malformed("smaps"))?,
+        auxv: procfs::auxv(&facts.file("auxv")?),
+        program: link(facts, "exe")?,
+        dump_filter: dump_filter(facts)?,
+        limits: procfs::limits(&facts.file("limits")?).ok_or_else(|| facts.malformed("limits"))?,
+        descriptors: descriptors(facts)?,
+        cwd: link(facts, "cwd")?,
+        root: root(facts)?,
+    })
+}
+
+/// Where a link of the task leads.
+pub(super) fn link(facts: &Facts, name: &str) -> Result<Link, DumpError> {
+    let path = facts.path(name);
+    let failed = || DumpError::task(facts.tid, format!("read {path}"));
+    let meta = std::fs::metadata(&path).map_err(failed())?;
+    let path = names::link(&path).map_err(failed())?;
+    Ok(Link { path, device: meta.dev(), inode: meta.ino() })
+}
+
+/// Path of the task's root directory.
+pub(super) fn root(facts: &Facts) -> Result<Vec<u8>, DumpError> {
+    let path = facts.path("root");
+    names::link(&path).map_err(DumpError::task(facts.tid, format!("read {path}")))
+}
+
+/// The descriptors of a task, ascending.
+pub(super) fn descriptors(facts: &Facts) -> Result<Vec<Seen>, DumpError> {
+    let directory = facts.path("fd");
+    let failed = || DumpError::task(facts.tid, format!("read {directory}"));
+    let mut numbers = Vec::new();
+    for entry in std::fs::read_dir(&directory).map_err(failed())? {
+        let name = entry.map_err(failed())?.file_name();
+        let number = name.to_str().and_then(|n| n.parse::<i32>().ok());
+        numbers.push(number.ok_or_else(|| facts.malformed("fd"))?);
+    }
+    numbers.sort_unstable();
+    numbers.into_iter().map(|fd| descriptor(facts, fd)).collect()
+}
+
+fn descriptor(facts: &Facts, fd: i32) -> Result<Seen, DumpError> {
+    let path = facts.path(&format!("fd/{fd}"));
+    let failed = || DumpError::task(facts.tid, format!("read {path}"));
+    let link = names::link(&path).map_err(failed())?;
+    let meta = std::fs::metadata(&path).map_err(failed())?;
+    let name = format!("fdinfo/{fd}");
+    let info = procfs::fdinfo(&facts.file(&name)?).ok_or_else(|| facts.malformed(&name))?;
+    Ok(Seen { fd, link, info, meta })
+}
+
+fn dump_filter(facts: &Facts) -> Result<u64, DumpError> {
+    // A kernel without core dumps has no such file.
+    let path = format!("/proc/{}/coredump_filter", facts.pid);
+    let Ok(data) = procfs::read(&path) else { return Ok(0) };
+    let text = String::from_utf8_lossy(&data);
+    u64::from_str_radix(text.trim(), 16).map_err(|_| facts.malformed("coredump_filter"))
+}
