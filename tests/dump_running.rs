@@ -35,3 +35,16 @@ fn computing_threads_go_on() {
     }
     assert_eq!(victim.finish(), "ok");
 }
+
+#[test]
+fn tasks_that_come_and_go_are_all_caught() {
+    let mut victim = Victim::program("forks");
+    for _ in 0..TIMES * 10 {
+        match checkpoint(victim.pid(), false) {
+            Ok(image) => assert!(image.head.tasks.len() >= 4),
+            // A vfork child has its parent's memory; while it is there, no checkpoint can be made.
+            Err(e) => assert!(e.to_string().contains("its memory: it is shared with task"), "{e}"),
+        }
+    }
+    assert_eq!(victim.finish(), "ok");
+}

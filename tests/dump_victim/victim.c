@@ -5,6 +5,8 @@
  *   calls  a process for each kind of interrupted system call; SIGUSR1 makes all calls end, the result
  *          goes to the third argument
  *   saved  the same, but for calls on descriptors that no image can have
+ *   forks  processes and threads that come and go all the time; SIGUSR1 ends it, the result goes to the
+ *          third argument
  *   work   processes and threads that compute, sleep and signal all the time and check themselves; at
  *          SIGUSR1 the result goes to the third argument
  */
@@ -437,6 +439,66 @@ static int work(const char *ready, const char *result)
 	return 0;
 }
 
+/* ---- forks ---- */
+
+static void *count(void *arg)
+{
+	__sync_fetch_and_add((volatile long *)arg, 1);
+	return NULL;
+}
+
+/* A child that makes a grandchild and a thread, which must both have been there. */
+static int short_life(void)
+{
+	volatile long threads = 0;
+	int status;
+	pthread_t thread;
+	pid_t pid = fork();
+	if (pid == 0)
+		_exit(getppid() == 1);
+	if (pid < 0 || pthread_create(&thread, NULL, count, (void *)&threads) || pthread_join(thread, NULL))
+		return 1;
+	return waitpid(pid, &status, 0) != pid || status != 0 || threads != 1;
+}
+
+static int forks(const char *ready, const char *result)
+{
+	enum { PARENTS = 3 };
+	sigset_t set;
+	int signal;
+	sh = mmap(NULL, sizeof *sh, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	NEED(sh != MAP_FAILED);
+	sigemptyset(&set);
+	sigaddset(&set, SIGUSR1);
+	NEED(sigprocmask(SIG_BLOCK, &set, NULL) == 0);
+	for (int p = 0; p < PARENTS; p++) {
+		if (fork())
+			continue;
+		while (!sh->stop) {
+			int status;
+			pid_t pid = p ? fork() : vfork();
+			if (pid == 0)
+				_exit(p ? short_life() : 0);
+			if (pid < 0 || waitpid(pid, &status, 0) != pid || status)
+				wrong("a child");
+			sh->rounds[p]++;
+		}
+		_exit(0);
+	}
+	while (!sh->rounds[0] || !sh->rounds[1] || !sh->rounds[2])
+		usleep(100);
+	put(ready, "");
+	NEED(sigwait(&set, &signal) == 0);
+	sh->stop = 1;
+	for (int p = 0; p < PARENTS; p++) {
+		int status;
+		if (wait(&status) < 0 || status)
+			wrong("a process did not end well");
+	}
+	put(result, sh->failures ? sh->why : "ok");
+	return 0;
+}
+
 int main(int argc, char **argv)
 {
 	if (argc != 4)
@@ -447,6 +509,8 @@ int main(int argc, char **argv)
 		return calls(argv[2], argv[3], 1);
 	if (!strcmp(argv[1], "saved"))
 		return calls(argv[2], argv[3], 0);
+	if (!strcmp(argv[1], "forks"))
+		return forks(argv[2], argv[3]);
 	if (!strcmp(argv[1], "work"))
 		return work(argv[2], argv[3]);
 	return 2;
