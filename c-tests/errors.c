@@ -64,6 +64,20 @@ static void missing_folders(void)
 	close(a.infd);
 }
 
+/* What only a kernel with restart(2) could do. */
+static void no_means(void)
+{
+	for (int i = 0; i < 3; i++) {
+		about("what no unpatched kernel has means for, number %d", i);
+		struct cr_restart_args a = usual(golden("single.nopids"));
+		a.self = i == 0;
+		a.keep_frozen = i == 1;
+		a.keep_lsm = i == 2;
+		want(&a, ENOSYS);
+		close(a.infd);
+	}
+}
+
 /* An image that comes through a pipe, cut short. */
 static void cut_pipe(void)
 {
@@ -89,6 +103,7 @@ int main(void)
 	orphans();
 	pid_zero();
 	missing_folders();
+	no_means();
 	cut_pipe();
 	list_fds(after, sizeof after);
 	about("open descriptors");
