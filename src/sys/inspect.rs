@@ -298,18 +298,24 @@ mod tests {
 
     #[test]
     fn both_ways_to_find_pages_agree() {
-        let mut memory = vec![0u8; 64 * 4096];
-        let base = (memory.as_ptr() as u64).next_multiple_of(4096);
-        let skip = (base - memory.as_ptr() as u64) as usize;
-        for page in [3usize, 4, 5, 20] {
-            memory[skip + page * 4096] = 1;
+        let length = 64 * 4096;
+        let (access, kind) =
+            (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+        // SAFETY: a new mapping at an address that the kernel chooses.
+        let memory = unsafe { libc::mmap(std::ptr::null_mut(), length, access, kind, -1, 0) };
+        assert_ne!(memory, libc::MAP_FAILED);
+        let base = memory as u64;
+        for page in [3, 4, 5, 20] {
+            // SAFETY: the page is in the mapping, which nothing else uses.
+            unsafe { memory.cast::<u8>().add(page * 4096).write(1) };
         }
         let pagemap = File::open("/proc/self/pagemap").expect("open");
         let (start, end) = (base + 2 * 4096, base + 40 * 4096);
         let read = read_pages(&pagemap, start, end).expect("read");
         assert_eq!(read, [(base + 3 * 4096, 3), (base + 20 * 4096, 1)]);
         assert_eq!(private_pages(&pagemap, start, end).expect("scan"), read);
-        std::hint::black_box(&memory);
+        // SAFETY: the mapping is not used any more.
+        assert_eq!(unsafe { libc::munmap(memory, length) }, 0);
     }
 
     #[test]
