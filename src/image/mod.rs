@@ -15,6 +15,8 @@ mod extra;
 mod head;
 mod reader;
 pub mod records;
+/// New pid numbers in a head.
+pub mod renumber;
 mod write;
 
 pub use cursor::Source;

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use super::{Compiler, Program, attempt, call, exact};
+use super::{Compiler, Facts, Program, attempt, call, exact};
 use crate::image::{Body, FileKind, Live, OpenFile, TaskState};
 use crate::plan::{Flags, Plan};
 
@@ -57,6 +57,7 @@ impl Model {
 pub(super) struct Slots {
     base: i32,
     debug: bool,
+    log: bool,
     files: HashMap<usize, i32>,
     shms: HashMap<usize, i32>,
     next: i32,
@@ -66,10 +67,12 @@ pub(super) struct Slots {
 
 impl Slots {
     /// Gives a slot to whatever more than one process uses.
-    pub(super) fn new(plan: &Plan, body: &Body, base: i32, debug: bool) -> Slots {
+    pub(super) fn new(plan: &Plan, body: &Body, facts: &Facts) -> Slots {
+        let base = facts.staging;
         let mut slots = Slots {
             base,
-            debug,
+            debug: facts.debug.is_some(),
+            log: facts.log.is_some(),
             files: HashMap::new(),
             shms: HashMap::new(),
             next: base + 3,
@@ -124,6 +127,11 @@ impl Slots {
         self.debug.then_some(self.base + 2)
     }
 
+    /// The log of restart(2): no program that has this needs another slot.
+    pub(super) fn log(&self) -> Option<i32> {
+        self.log.then_some(self.base + 3)
+    }
+
     pub(super) fn file(&self, file: usize) -> Option<i32> {
         self.files.get(&file).copied()
     }
@@ -163,16 +171,20 @@ impl Compiler<'_> {
             let limit = self.data.words(&[hard, hard]);
             p.push(call(libc::SYS_prlimit64, &[0, u64::from(libc::RLIMIT_NOFILE), limit, 0]));
         }
-        let mut keep = vec![self.facts.image.0, self.facts.events];
-        keep.extend(self.facts.debug);
-        for (slot, fd) in (base..).zip(&keep) {
-            p.push(call(libc::SYS_dup3, &[*fd as u64, slot as u64, libc::O_CLOEXEC as u64]));
+        let mut keep = vec![(self.facts.image.0, base), (self.facts.events, base + 1)];
+        keep.extend(self.facts.debug.zip(self.slots.debug()));
+        keep.extend(self.facts.log.zip(self.slots.log()));
+        let mut free = 0;
+        for &(fd, slot) in &keep {
+            p.push(call(libc::SYS_dup3, &[fd as u64, slot as u64, libc::O_CLOEXEC as u64]));
         }
-        if base > 0 {
-            p.push(call(libc::SYS_close_range, &[0, base as u64 - 1, 0]));
+        for (_, slot) in keep {
+            if slot > free {
+                p.push(call(libc::SYS_close_range, &[free as u64, slot as u64 - 1, 0]));
+            }
+            free = slot + 1;
         }
-        let first = base as u64 + keep.len() as u64;
-        p.push(call(libc::SYS_close_range, &[first, u64::from(u32::MAX), 0]));
+        p.push(call(libc::SYS_close_range, &[free as u64, u64::from(u32::MAX), 0]));
     }
 
     /// Whether the tasks need higher descriptor numbers during the restart than the caller may use.

@@ -86,7 +86,7 @@ impl Compiler<'_> {
         let layout = self.facts.layout;
         let own = if self.is_thread(task) { libc::SYS_gettid } else { libc::SYS_getpid };
         p.push(Insn { dest: layout.pid(task), ..call(own, &[]) });
-        if self.facts.pidns || self.is_thread(task) {
+        if self.facts.pidns || self.is_thread(task) && !self.facts.kernel_restores {
             return;
         }
         self.prctl(p, libc::PR_SET_PDEATHSIG, libc::SIGUSR1 as u64);
@@ -121,7 +121,10 @@ impl Compiler<'_> {
         let Some(row) = self.plan.tasks.get(task) else { return };
         if self.plan.session_leader(task) == Some(task) {
             p.push(call(libc::SYS_setsid, &[]));
-        } else if self.plan.group_leader(task) == Some(task) && !row.flags.has(Flags::THREAD) {
+        } else if self.plan.group_leader(task) == Some(task)
+            && !row.flags.has(Flags::THREAD)
+            && !self.facts.kernel_restores
+        {
             p.push(call(libc::SYS_setpgid, &[0, 0]));
         }
         for &child in &children {
@@ -140,12 +143,9 @@ impl Compiler<'_> {
         let Some(row) = self.plan.tasks.get(child) else { return };
         let mut args = [0u64; CLONE_ARGS_WORDS];
         if row.flags.has(Flags::THREAD) {
-            args[FLAGS] = (libc::CLONE_THREAD
-                | libc::CLONE_SIGHAND
-                | libc::CLONE_VM
-                | libc::CLONE_FILES
-                | libc::CLONE_FS
-                | libc::CLONE_SYSVSEM) as u64;
+            let group = libc::CLONE_THREAD | libc::CLONE_SIGHAND | libc::CLONE_VM;
+            let rest = libc::CLONE_FILES | libc::CLONE_FS | libc::CLONE_SYSVSEM;
+            args[FLAGS] = if self.facts.kernel_restores { group } else { group | rest } as u64;
         } else if row.flags.has(Flags::SIBLING) {
             args[FLAGS] = libc::CLONE_PARENT as u64;
         } else {

@@ -29,6 +29,9 @@ mod print;
 /// Signals that wait to be delivered, and timers.
 mod pending;
 
+/// Programs for a kernel that has restart(2).
+pub mod stubs;
+
 /// Signals, credentials, limits, and the way to the last barrier.
 mod signals;
 
@@ -59,6 +62,10 @@ pub struct Facts {
     pub events: i32,
     /// Descriptor for debug messages in the caller.
     pub debug: Option<i32>,
+    /// Descriptor for the log of restart(2) in the caller, where that is used.
+    pub log: Option<i32>,
+    /// The tasks are restored by restart(2): what it does is left to it.
+    pub kernel_restores: bool,
     /// First descriptor number that neither the caller uses for the above nor a task of the image uses.
     pub staging: i32,
     /// Pid of the caller, which is the root task's parent.
@@ -155,12 +162,20 @@ pub(crate) struct Compiler<'a> {
 /// `body` has one state for each of the plan's first tasks, in the same order.
 pub fn compile(head: &ImageHead, plan: &Plan, body: &Body, facts: &Facts) -> Compiled {
     let mut compiler = Compiler::new(head, plan, body, facts);
-    let count = plan.tasks.len();
-    let mut programs: Vec<Program> = (0..count).map(|task| compiler.task(task)).collect();
-    let coordinator = needs_coordinator(plan, facts.pidns).then_some(count);
+    let programs = (0..plan.tasks.len()).map(|task| compiler.task(task)).collect();
+    assemble(compiler, programs, Compiler::coordinator)
+}
+
+/// Adds what is not the program of a task of the plan.
+fn assemble<'a>(
+    mut compiler: Compiler<'a>,
+    mut programs: Vec<Program>,
+    coordinator_program: impl Fn(&mut Compiler<'a>, usize) -> Program,
+) -> Compiled {
+    let coordinator = compiler.needs_coordinator().then_some(programs.len());
     let mut epilogue = Vec::new();
     if let Some(index) = coordinator {
-        programs.push(compiler.coordinator(index));
+        programs.push(coordinator_program(&mut compiler, index));
         epilogue = compiler.epilogue();
     }
     let on_failure = programs.len();
@@ -168,7 +183,6 @@ pub fn compile(head: &ImageHead, plan: &Plan, body: &Body, facts: &Facts) -> Com
     programs.push(compiler.on_event("the parent of this task died: it would become an orphan\n"));
     programs.push(compiler.on_event("the coordinator task has faulted (SIGSEGV)\n"));
     let (clone_flags, set_tid) = compiler.first_clone();
-    let (live, ghosts) = (compiler.live, compiler.ghosts);
     Compiled {
         programs,
         coordinator,
@@ -177,12 +191,12 @@ pub fn compile(head: &ImageHead, plan: &Plan, body: &Body, facts: &Facts) -> Com
         on_fault: on_failure + 2,
         epilogue,
         data: compiler.data.bytes().to_vec(),
-        data_base: facts.layout.data(),
-        layout: facts.layout,
+        data_base: compiler.facts.layout.data(),
+        layout: compiler.facts.layout,
         clone_flags,
         set_tid,
-        ready: live + u32::from(coordinator.is_some()),
-        ghosts,
+        ready: compiler.live + u32::from(coordinator.is_some()),
+        ghosts: compiler.ghosts,
     }
 }
 
@@ -203,7 +217,7 @@ impl<'a> Compiler<'a> {
                 }
             }
         }
-        let slots = files::Slots::new(plan, body, facts.staging, facts.debug.is_some());
+        let slots = files::Slots::new(plan, body, facts);
         let data = Data::new(facts.layout.data());
         Compiler { head, plan, body, facts, data, slots, leaving, live, ghosts }
     }

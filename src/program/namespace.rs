@@ -45,18 +45,27 @@ impl Compiler<'_> {
 
     /// The program of the coordinator task: it forks the root task and then goes to the epilogue.
     pub(super) fn coordinator(&mut self, index: usize) -> Program {
-        let layout = self.facts.layout;
         let mut p = Program::new();
-        self.leave_caller(&mut p);
+        self.coordinator_prelude(&mut p, index);
+        await_release(&mut p, &self.facts.layout, Stage::Restore);
+        self.coordinator_end(&mut p);
+        p
+    }
+
+    /// Leaves the caller behind, sets up the namespace and forks the root task.
+    pub(super) fn coordinator_prelude(&mut self, p: &mut Program, index: usize) {
+        self.leave_caller(p);
         let name = self.data.text(b"usercr-init");
-        self.prctl(&mut p, libc::PR_SET_NAME, name);
-        self.mounts(&mut p);
-        p.push(Insn { dest: layout.pid(index), ..call(libc::SYS_getpid, &[]) });
-        self.fork(&mut p, 0);
-        await_release(&mut p, &layout, Stage::Restore);
+        self.prctl(p, libc::PR_SET_NAME, name);
+        self.mounts(p);
+        p.push(Insn { dest: self.facts.layout.pid(index), ..call(libc::SYS_getpid, &[]) });
+        self.fork(p, 0);
+    }
+
+    /// From here on it only reaps.
+    pub(super) fn coordinator_end(&mut self, p: &mut Program) {
         p.push(call(libc::SYS_close_range, &[0, u64::from(u32::MAX), 0]));
         p.push(Insn { target: EPILOGUE, ..Insn::new(Op::Goto) });
-        p
     }
 
     /// What the coordinator task does once the tree runs: reap until nobody is left, then end as the

@@ -61,6 +61,8 @@ pub fn gather(
         image: (handed.image.as_raw_fd(), handed.base),
         events: handed.events.as_raw_fd(),
         debug,
+        log: None,
+        kernel_restores: false,
         staging: staging(body, &open),
         caller: process::own_pid(),
         vdso,

@@ -160,6 +160,14 @@ impl Tree {
         Ok(self.pid)
     }
 
+    /// The kernel has restored the tasks: the pid of the first. The shared memory goes with the last task
+    /// that still has it.
+    pub fn leave_to_kernel(mut self) -> i32 {
+        self.released = true;
+        self.region.release(Stage::Ready);
+        self.pid
+    }
+
     /// Pids of the tasks that may exist, each with the pid that is known of it.
     fn known_pids(&self) -> Vec<i32> {
         let created = |task: usize| if self.init { 0 } else { self.region.pid(task) };

@@ -4,8 +4,14 @@
 /// What is decided before a task is forked.
 mod check;
 
+/// Which engine restores the tasks.
+mod engine;
+
 /// What the compiler of programs has to know.
 mod facts;
+
+/// Feeding an image to restart(2).
+mod feed;
 
 /// The last munmap, registers, letting go.
 mod finish;
@@ -25,6 +31,12 @@ pub mod source;
 /// Pids of the image that somebody has.
 mod taken;
 
+/// Where the caller itself is to live.
+mod place;
+
+/// The engine for kernels that have restart(2).
+mod syscall;
+
 /// Waiting for the tasks, stage by stage.
 mod watch;
 
@@ -33,13 +45,12 @@ use std::os::fd::BorrowedFd;
 use std::sync::atomic::AtomicI32;
 
 use crate::error::{Error, RestartError, SysError};
-use crate::image::{Body, ImageHead};
-use crate::plan::Plan;
 use crate::program::insn::Stage;
 use crate::program::{self, Compiled};
 use crate::report::Report;
 use crate::sys::events::Events;
 use crate::vm::Region;
+use engine::Engine;
 use facts::Handed;
 use launch::Tree;
 use watch::Watch;
@@ -143,6 +154,15 @@ impl<'a> Options<'a> {
     }
 }
 
+impl Options<'_> {
+    /// Tells the observer, where there is one.
+    fn observe(&self, point: Point, pids: &[i32]) {
+        if let Some(Observer(observe)) = self.observer {
+            observe(point, pids);
+        }
+    }
+}
+
 /// How far a restart has come. Up to the last of these points the tree ends with its coordinator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Point {
@@ -199,6 +219,15 @@ pub struct Restarted {
 /// # Errors
 /// The first cause; see [`Error::errno`].
 pub fn restart(options: &Options<'_>) -> Result<Restarted, Error> {
+    match engine::choose()? {
+        Engine::Native => native(options),
+        Engine::Syscall(number) => syscall::restart(options, number),
+    }
+}
+
+/// The engine of this library: read the head, plan, check, read the bodies, compile, launch, watch,
+/// finish, wait.
+fn native(options: &Options<'_>) -> Result<Restarted, Error> {
     check::options(options)?;
     check::thaw(options)?;
     let mut reader = source::open(options.image)?;
@@ -214,8 +243,11 @@ pub fn restart(options: &Options<'_>) -> Result<Restarted, Error> {
             .pages_file()
             .map_err(|e| SysError::new("copy the image to memory", e))?;
         let sender = events.sender().ok_or(RestartError::Arguments("no event channel"))?;
-        let handed = Handed { image, base, events: sender };
-        compile(options, &head, &plan, &body, &handed)?
+        load(|| {
+            let handed = Handed { image, base, events: sender };
+            let facts = facts::gather(options, &plan, &body, &handed)?;
+            Ok(program::compile(&head, &plan, &body, &facts))
+        })?
     };
     let mut interrupts = interrupt::Forward::new(options, &plan);
     if options.mode == Mode::Pids {
@@ -228,6 +260,15 @@ pub fn restart(options: &Options<'_>) -> Result<Restarted, Error> {
     interrupts.aim(&tree);
     let pid = finish::finish(&watch, tree)?;
     options.report.verbose(format!("restarted {} tasks, the first is {pid}", plan.image_tasks()));
+    conclude(options, &mut interrupts, pid)
+}
+
+/// Waits for the root task, where that is asked for, and says how it ended.
+fn conclude(
+    options: &Options<'_>,
+    interrupts: &mut interrupt::Forward<'_>,
+    pid: i32,
+) -> Result<Restarted, Error> {
     interrupts.pass(pid);
     let status = if options.wait { Some(interrupts.wait(pid)?) } else { None };
     if let Some(status) = status.filter(|_| options.show_status) {
@@ -238,17 +279,10 @@ pub fn restart(options: &Options<'_>) -> Result<Restarted, Error> {
 
 /// Makes the programs and loads them. Another thread may take the chosen addresses meanwhile: then
 /// others are tried.
-fn compile(
-    options: &Options<'_>,
-    head: &ImageHead,
-    plan: &Plan,
-    body: &Body,
-    handed: &Handed<'_>,
-) -> Result<(Compiled, Region), Error> {
+fn load(compile: impl Fn() -> Result<Compiled, Error>) -> Result<(Compiled, Region), Error> {
     const TRIES: usize = 16;
     for _ in 1..TRIES {
-        let facts = facts::gather(options, plan, body, handed)?;
-        let compiled = program::compile(head, plan, body, &facts);
+        let compiled = compile()?;
         match launch::load(&compiled) {
             Err(e) if e.errno() == libc::EEXIST => {}
             region => return Ok((compiled, region?)),
@@ -259,11 +293,7 @@ fn compile(
 
 /// Takes the tasks through all stages up to the last barrier, traced.
 fn build(watch: &Watch<'_>, tree: &mut Tree, options: &Options<'_>) -> Result<(), Error> {
-    let at = |point: Point, tree: &Tree| {
-        if let Some(Observer(observe)) = options.observer {
-            observe(point, &tree.pids);
-        }
-    };
+    let at = |point: Point, tree: &Tree| options.observe(point, &tree.pids);
     tree.know_first(watch.compiled);
     at(Point::Launched, tree);
     watch.all_exist(tree)?;

@@ -102,6 +102,8 @@ fn facts(head: &ImageHead, plan: &Plan, body: &Body, mode: Mode) -> Result<Facts
         image: (IMAGE, 0),
         events: EVENTS,
         debug: None,
+        log: None,
+        kernel_restores: false,
         staging: facts::staging(body, &[IMAGE, EVENTS]),
         caller: CALLER,
         vdso,

@@ -23,3 +23,9 @@ pub mod signal;
 pub mod remote;
 
 pub mod inspect;
+
+/// Mount namespace, root directory and mounts of this process.
+pub mod mount;
+
+/// restart(2), where the kernel has it.
+pub mod restart2;
