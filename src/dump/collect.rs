@@ -46,7 +46,7 @@ pub(super) fn collect(tree: &Tree, flags: u32, container: bool) -> Result<Snapsh
     let own = vdso::own()?;
     let (all, processes) = look(tree, &own.code)?;
     if container {
-        facts::check_container(&all)?;
+        facts::check_container(tree, &all)?;
     }
     let (pids, tasks) = ids::tables(&all)?;
     refuse_shared_memory(&all)?;

@@ -192,13 +192,22 @@ fn check_process(facts: &Facts) -> Result<(), DumpError> {
     Ok(())
 }
 
-/// The root must be the init of its pid namespace.
-pub(super) fn check_container(all: &[Facts]) -> Result<(), DumpError> {
-    match all.first() {
-        Some(root) if root.status.pids.last() != Some(&1) => {
-            let reason = "it is not the init of a pid namespace";
-            Err(DumpError::Argument { pid: root.pid, reason })
-        }
-        _ => Ok(()),
+/// The root must be the init of its pid namespace, and all that is in it must be below the root.
+pub(super) fn check_container(tree: &Tree, all: &[Facts]) -> Result<(), DumpError> {
+    let Some(root) = all.first() else { return Ok(()) };
+    if root.status.pids.last() != Some(&1) {
+        let reason = "it is not the init of a pid namespace";
+        return Err(DumpError::Argument { pid: root.pid, reason });
     }
+    let namespace = |pid: i32| std::fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
+    let inside = namespace(root.pid);
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = entries.filter_map(|e| e.file_name().to_str()?.parse::<i32>().ok());
+    for pid in pids.filter(|pid| tree.processes.iter().all(|p| p.pid != *pid)) {
+        if inside.is_some() && namespace(pid) == inside {
+            let reason = "it is in the pid namespace, but not below its init";
+            return Err(DumpError::Argument { pid, reason });
+        }
+    }
+    Ok(())
 }

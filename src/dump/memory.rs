@@ -30,6 +30,19 @@ const VM_MIXEDMAP: u64 = 0x1000_0000;
 /// Where the filter of /proc/PID/coredump_filter starts in the kernel's mm flags.
 const DUMP_FILTER_SHIFT: u32 = 2;
 
+/// Why shared memory cannot be saved without CAP_CHECKPOINT_RESTORE.
+const IN_PARTS: &str =
+    "shared memory that is mapped in parts can be saved with CAP_CHECKPOINT_RESTORE only";
+
+/// Where the contents of a shared object are.
+#[derive(Debug, Clone)]
+enum Shared {
+    /// In a file of /proc/PID/map_files.
+    File(String),
+    /// In the memory of a process, from this address on.
+    Mapping { pid: i32, start: u64 },
+}
+
 /// Address spaces and shared memory that were found so far.
 #[derive(Debug, Default)]
 pub(super) struct Memory {
@@ -39,8 +52,8 @@ pub(super) struct Memory {
     pub shms: Vec<Shm>,
     /// Process that has each address space.
     owners: Vec<i32>,
-    /// A name of each shared object in /proc/PID/map_files.
-    shared: Vec<String>,
+    /// Where the contents of each shared object are.
+    shared: Vec<Shared>,
     shm_index: HashMap<((u32, u32), u64), usize>,
 }
 
@@ -167,21 +180,23 @@ impl Memory {
     fn shm(&mut self, facts: &Facts, mapping: &Mapping) -> Result<usize, DumpError> {
         let key = (mapping.device, mapping.inode);
         if let Some(&known) = self.shm_index.get(&key) {
+            let end = mapping.offset.saturating_add(mapping.end - mapping.start);
+            if self.shms.get(known).is_some_and(|shm| shm.size < end) {
+                return Err(facts.refuse(object(mapping), IN_PARTS));
+            }
             return Ok(known);
         }
         let path = format!("/proc/{}/map_files/{:x}-{:x}", facts.pid, mapping.start, mapping.end);
         let failed = |what: &str| DumpError::task(facts.pid, format!("{what} {path}"));
-        let file = File::open(&path).map_err(failed("open"))?;
-        let size = file.metadata().map_err(failed("stat"))?.len();
-        let (mut pages, mut from) = (Vec::new(), 0);
-        while let Some((start, end)) = inspect::next_data(&file, from).map_err(failed("seek in"))? {
-            let end = end.next_multiple_of(PAGE);
-            pages.push(run((start, (end - start) / PAGE)));
-            from = end;
-        }
+        let (shm, contents) = match File::open(&path) {
+            Ok(file) => (shared_file(&file).map_err(failed("read"))?, Shared::File(path)),
+            // Only with CAP_CHECKPOINT_RESTORE; without it there is the mapping itself.
+            Err(e) if e.raw_os_error() == Some(libc::EPERM) => shared_mapping(facts, mapping)?,
+            Err(e) => return Err(failed("open")(e)),
+        };
         let index = self.shms.len();
-        self.shms.push(Shm { size: size.next_multiple_of(PAGE), pages });
-        self.shared.push(path);
+        self.shms.push(shm);
+        self.shared.push(contents);
         self.shm_index.insert(key, index);
         Ok(index)
     }
@@ -190,6 +205,45 @@ impl Memory {
     pub fn pages(&self) -> Pages {
         Pages { owners: self.owners.clone(), shared: self.shared.clone(), open: None }
     }
+}
+
+/// A shared object that can be opened: its size, and the pages that were ever written.
+fn shared_file(file: &File) -> std::io::Result<Shm> {
+    let (mut pages, mut from) = (Vec::new(), 0);
+    while let Some((start, end)) = inspect::next_data(file, from)? {
+        let end = end.next_multiple_of(PAGE);
+        pages.push(run((start, (end - start) / PAGE)));
+        from = end;
+    }
+    Ok(Shm { size: file.metadata()?.len().next_multiple_of(PAGE), pages })
+}
+
+/// A shared object that is seen through a mapping of all of it: the pages that are not zero.
+fn shared_mapping(facts: &Facts, mapping: &Mapping) -> Result<(Shm, Shared), DumpError> {
+    if mapping.offset != 0 {
+        return Err(facts.refuse(object(mapping), IN_PARTS));
+    }
+    let path = format!("/proc/{}/mem", facts.pid);
+    let failed = |what: &str| DumpError::task(facts.pid, format!("{what} {path}"));
+    let memory = File::open(&path).map_err(failed("open"))?;
+    let size = mapping.end - mapping.start;
+    let (mut pages, mut buffer) = (Vec::<PageRun>::new(), vec![0u8; 256 * PAGE as usize]);
+    let mut at = 0;
+    while at < size {
+        let wanted = (size - at).min(buffer.len() as u64) as usize;
+        let chunk = buffer.get_mut(..wanted).unwrap_or_default();
+        memory.read_exact_at(chunk, mapping.start + at).map_err(failed("read"))?;
+        for page in chunk.chunks(PAGE as usize) {
+            if page.iter().any(|&b| b != 0) {
+                match pages.last_mut() {
+                    Some(last) if last.address + last.count * PAGE == at => last.count += 1,
+                    _ => pages.push(run((at, 1))),
+                }
+            }
+            at += PAGE;
+        }
+    }
+    Ok((Shm { size, pages }, Shared::Mapping { pid: facts.pid, start: mapping.start }))
 }
 
 fn run((address, count): (u64, u64)) -> PageRun {
@@ -290,7 +344,7 @@ fn unescape(name: &[u8]) -> Vec<u8> {
 #[derive(Debug)]
 pub(super) struct Pages {
     owners: Vec<i32>,
-    shared: Vec<String>,
+    shared: Vec<Shared>,
     /// What was read from last.
     open: Option<(PagesOf, File)>,
 }
@@ -317,7 +371,14 @@ impl PageSource for Pages {
                 }
                 (pid, format!("/proc/{pid}/mem"))
             }
-            PagesOf::Shm(shm) => (0, self.shared.get(shm).cloned().unwrap_or_default()),
+            PagesOf::Shm(shm) => match self.shared.get(shm) {
+                Some(Shared::Mapping { pid, start }) => {
+                    address = address.saturating_add(*start);
+                    (*pid, format!("/proc/{pid}/mem"))
+                }
+                Some(Shared::File(path)) => (0, path.clone()),
+                None => (0, String::new()),
+            },
         };
         let failed = || DumpError::task(pid, format!("read {path} at {address:#x}"));
         if self.open.as_ref().is_none_or(|(of, _)| *of != from) {

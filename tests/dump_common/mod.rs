@@ -179,9 +179,15 @@ impl Image {
 
 /// Checkpoints a tree that is to go on, or to end.
 pub fn checkpoint(pid: i32, kill: bool) -> Result<Image, Error> {
+    checkpoint_as(pid, kill, false)
+}
+
+/// As [`checkpoint`]; of a whole container, if `container`.
+pub fn checkpoint_as(pid: i32, kill: bool, container: bool) -> Result<Image, Error> {
     let mut file = tempfile::tempfile().expect("file");
     let report = Report { log: None, err: None, verbose: false, debug: false };
-    let options = Options { output: file.as_fd(), container: false, flags: 1, kill, report };
+    let flags = u32::from(!container);
+    let options = Options { output: file.as_fd(), container, flags, kill, report };
     dump::checkpoint(pid, &options)?;
     let mut bytes = Vec::new();
     file.rewind().expect("rewind");
