@@ -5,7 +5,7 @@
 //! Never: recursion; linear time.
 
 use super::pids::{self, Id, Ids};
-use super::{Flags, NONE, Plan};
+use super::{Flags, NONE, Plan, Task};
 use crate::error::PlanError;
 use crate::image::{ImageHead, PidTable};
 
@@ -34,9 +34,11 @@ pub(super) fn prove(
     world.compare(reaped)
 }
 
-/// What is known about a task.
+/// What is known about a task. All that forking needs is here, close together.
 #[derive(Clone)]
 struct Life {
+    /// Who is to create it; [`NONE`]: nobody.
+    creator: u32,
     /// Leader of its thread group; [`NONE`]: not created yet.
     group: u32,
     /// Of a group leader: the group that is its parent; [`NONE`]: outside.
@@ -45,12 +47,15 @@ struct Life {
     session: u32,
     /// Of a group leader: the init of its pid namespace.
     init: u32,
+    /// How it is to be made.
+    flags: Flags,
+    /// In how many pid namespaces it has a number.
+    levels: u8,
     /// Whether it leads its session, so that it calls setsid.
     leads: bool,
-    /// Whether it has forked a child that comes after setsid.
-    late: bool,
-    /// Of a group leader: whether a task of the group stays.
-    stays: bool,
+    /// Of a group leader: while it forks, whether setsid is behind it; then whether a task of the group
+    /// stays.
+    mark: bool,
 }
 
 /// The tasks of the plan and what became of them.
@@ -67,16 +72,18 @@ impl<'a> World<'a> {
         if plan.image_tasks() != ids.rows.len() || n < ids.rows.len() || n >= NONE as usize {
             return Err(PlanError::Count { what: "number of tasks in the plan", value: n as i64 });
         }
-        let life = |i| Life {
+        let life = |(i, task): (usize, &Task)| Life {
+            creator: task.creator.and_then(|c| u32::try_from(c).ok()).unwrap_or(NONE),
             group: NONE,
             parent: NONE,
             session: NONE,
             init: NONE,
-            leads: plan.session_leader(i) == Some(i),
-            late: false,
-            stays: false,
+            flags: task.flags,
+            levels: task.levels,
+            leads: task.session as usize == i,
+            mark: false,
         };
-        Ok(World { ids, pids, plan, lives: (0..n).map(life).collect() })
+        Ok(World { ids, pids, plan, lives: plan.tasks.iter().enumerate().map(life).collect() })
     }
 
     fn error(&self, index: usize, reason: impl Into<String>) -> PlanError {
@@ -106,12 +113,12 @@ impl<'a> World<'a> {
             let at = *at;
             *forked += 1;
             created += 1;
-            let late = self.lives[at as usize].late;
+            let late = self.lives[at as usize].mark;
             let session = self.fork(at, child)?;
             if session && late {
                 return Err(self.error(child as usize, "would be forked after setsid"));
             }
-            self.lives[at as usize].late = !session;
+            self.lives[at as usize].mark = !session;
             running.push((child, 0));
         }
         match self.lives.iter().position(|l| l.group == NONE) {
@@ -132,16 +139,15 @@ impl<'a> World<'a> {
     fn fork(&mut self, at: u32, child: u32) -> Result<bool, PlanError> {
         let (a, c) = (at as usize, child as usize);
         let creator = self.lives[a].clone();
-        let new = self.plan.tasks.get(c).filter(|_| self.lives[c].group == NONE);
-        let Some(task) = new else {
+        let Some(task) = self.lives.get(c).filter(|l| l.group == NONE) else {
             return Err(self.error(c, "is created twice"));
         };
-        if task.creator != Some(a) {
+        if task.creator != at {
             return Err(self.error(c, "is forked by another task than its creator"));
         }
         let early = task.flags.has(Flags::SESSION);
         let new_pidns = task.flags.has(Flags::NEW_PIDNS);
-        if task.levels != self.plan.tasks[a].levels + u8::from(new_pidns) {
+        if task.levels != creator.levels + u8::from(new_pidns) {
             return Err(self.error(c, "has no pid in each namespace of its creator, or too many"));
         }
         if task.flags.has(Flags::THREAD) {
@@ -174,10 +180,11 @@ impl<'a> World<'a> {
 
     /// Ghosts and placeholders go; a group goes with its last task.
     fn exits(&mut self) {
-        for (i, task) in self.plan.tasks.iter().enumerate() {
-            if !task.flags.any(Flags::GHOST | Flags::DEAD) {
+        self.lives.iter_mut().for_each(|life| life.mark = false);
+        for i in 0..self.lives.len() {
+            if !self.lives[i].flags.any(Flags::GHOST | Flags::DEAD) {
                 let group = self.lives[i].group;
-                self.lives[group as usize].stays = true;
+                self.lives[group as usize].mark = true;
             }
         }
     }
@@ -186,7 +193,7 @@ impl<'a> World<'a> {
     fn last_parent(&self, group: u32, reaped: bool) -> u32 {
         match self.lives[group as usize].parent {
             NONE => NONE,
-            parent if self.lives[parent as usize].stays => parent,
+            parent if self.lives[parent as usize].mark => parent,
             parent if reaped => self.lives[parent as usize].init,
             _ => NONE,
         }
