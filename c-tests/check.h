@@ -4,7 +4,7 @@
  *
  * Exit status: 0 all held, 1 something did not (said on stderr), 77 not possible here ("skipped: why").
  * Environment: USERCR_GOLDEN the folder of recorded images, USERCR_WORKLOADS that of the built workloads, USERCR_CASES
- * a list for golden.c. The working directory is empty and the program's own.
+ * a list for golden.c, USERCR_USER whom root is to become. The working directory is empty and the program's own.
  */
 #ifndef CHECK_H
 #define CHECK_H
@@ -12,6 +12,7 @@
 #define _GNU_SOURCE
 #endif
 #include <dirent.h>
+#include <grp.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -211,6 +212,19 @@ static inline void put(const char *path, const char *text)
 	close(fd);
 }
 
+/* Root goes on as the user USERCR_USER, if that is set. */
+static inline void be_ordinary(void)
+{
+	const char *user = getenv("USERCR_USER");
+	uid_t uid = user ? (uid_t)atoi(user) : 0;
+	if (!uid || getuid())
+		return;
+	if (setgroups(0, NULL) || setresgid(uid, uid, uid) || setresuid(uid, uid, uid))
+		skip("root may not become another user");
+	/* Without it /proc/self belongs to root. */
+	CHECK(prctl(PR_SET_DUMPABLE, 1) == 0);
+}
+
 /* A new pid namespace and mount namespace, in a new user namespace where the caller may not do it without. */
 static inline void new_namespaces(void)
 {
@@ -245,6 +259,7 @@ static inline void sandbox(void)
 {
 	int status;
 	pid_t pid;
+	be_ordinary();
 	new_namespaces();
 	CHECK((pid = fork()) >= 0);
 	if (pid) {

@@ -7,6 +7,7 @@ mod cc;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -39,6 +40,34 @@ fn every_program_is_a_test() {
     assert_eq!(found, listed);
 }
 
+/// Everything works without privileges, in a user namespace.
+#[test]
+fn an_ordinary_user_can_do_the_same() {
+    const USER: u32 = 65534;
+    // Its own copies, in a folder that it may enter: what is saved must be found again by its path.
+    let place = tempfile::tempdir().expect("a folder to run in");
+    let copies = place.path().join("built");
+    fs::create_dir(&copies).expect("a folder");
+    for name in sources(&cc::top().join("c-tests/workloads")) {
+        fs::copy(workloads().join(&name), copies.join(&name)).expect("a copy of a workload");
+    }
+    // Where this fails the tests themselves are run by an ordinary user.
+    let _ = std::os::unix::fs::chown(place.path(), Some(USER), Some(USER));
+    let user = USER.to_string();
+    let envs = [("USERCR_USER", user.as_ref()), ("USERCR_WORKLOADS", copies.as_os_str())];
+    for (name, args) in
+        [("modes", [].as_slice()), ("workloads", &["chain"]), ("workloads", &["pipes"])]
+    {
+        let source = cc::top().join("c-tests").join(name).with_extension("c");
+        let program = place.path().join(name);
+        // An option of its own gives it a file of its own: others build these at the same time.
+        fs::copy(cc::build(&source, Link::Archive, &["-DORDINARY"]), &program).expect("a copy");
+        let args: Vec<_> = args.iter().map(AsRef::as_ref).collect();
+        let outcome = cc::run(&program, &args, &envs, place.path(), LIMIT);
+        judge(name, Link::Archive, outcome);
+    }
+}
+
 /// Builds and runs one program of `c-tests`.
 fn program(name: &str, link: Link) {
     let source = cc::top().join("c-tests").join(name).with_extension("c");
@@ -51,8 +80,12 @@ fn program(name: &str, link: Link) {
         "modes" | "workloads" => envs.push(("USERCR_WORKLOADS", workloads().as_os_str())),
         _ => {}
     }
-    let (status, text) = cc::run(&program, &[], &envs, cwd.path(), LIMIT)
-        .unwrap_or_else(|e| panic!("{name}, {link:?}: {e}"));
+    judge(name, link, cc::run(&program, &[], &envs, cwd.path(), LIMIT));
+}
+
+/// Ends the test unless the program ended well.
+fn judge(name: &str, link: Link, outcome: Result<(ExitStatus, String), String>) {
+    let (status, text) = outcome.unwrap_or_else(|e| panic!("{name}, {link:?}: {e}"));
     match status.code() {
         Some(0) => {}
         Some(cc::SKIPPED) => eprintln!("{name}, {link:?}: {text}"),
