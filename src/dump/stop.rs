@@ -144,7 +144,9 @@ impl Tree {
             return Ok(false);
         }
         let mut new = false;
-        for tid in thread_ids(&directory) {
+        let alone = links == 3 && process.threads.is_empty();
+        let tids = if alone { vec![process.pid] } else { thread_ids(&directory) };
+        for tid in tids {
             if process.threads.iter().all(|t| t.tracee.tid() != tid)
                 && let Some(tracee) = seize(process.pid, tid)?
             {
