@@ -11,7 +11,7 @@ use super::facts::Facts;
 use super::inject;
 use crate::error::{DumpError, SysError};
 use crate::image::{Arch, HeadExtra, Header, ImageHead, Mm, PidTable, TaskIds, Vdso};
-use crate::sys;
+use crate::sys::{self, vdso};
 use crate::sys::inspect::kernel_names;
 
 /// `arch_id` of x86_64.
@@ -87,7 +87,7 @@ pub(super) fn vdso(
     processes: &Processes,
     own: &sys::vdso::Vdso,
 ) -> Result<Option<Vdso>, DumpError> {
-    let end = inject::contents_end(&own.code).map_or(own.code.len(), |end| end as usize);
+    let end = vdso::contents_end(&own.code).map_or(own.code.len(), |end| end as usize);
     let mut compared = false;
     for facts in all.iter().filter(|f| f.leads() && !f.zombie) {
         let refuse = || facts.refuse("vdso", "it is not that of the running kernel");

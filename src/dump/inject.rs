@@ -16,6 +16,7 @@ use crate::error::DumpError;
 use crate::sys::procfs::Mapping;
 use crate::sys::ptrace::{Registers, Stop};
 use crate::sys::remote::{self, ANSWERS, Answers, Job};
+use crate::sys::vdso;
 
 /// How long the few system calls may take in one task.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -87,26 +88,6 @@ pub(super) fn vdso(maps: &[Mapping]) -> Option<&Mapping> {
     maps.iter().find(|m| m.name == b"[vdso]")
 }
 
-/// End of what a vdso's program headers say is its contents: behind it only section headers and zeros
-/// follow, which nothing reads in memory. The code may be placed there.
-pub(super) fn contents_end(image: &[u8]) -> Option<u64> {
-    let half = |at: usize| Some(u16::from_le_bytes(image.get(at..at + 2)?.try_into().ok()?));
-    let word = |at: usize| Some(u64::from_le_bytes(image.get(at..at + 8)?.try_into().ok()?));
-    const PT_LOAD: u16 = 1;
-    if image.get(..4)? != b"\x7fELF" {
-        return None;
-    }
-    let (table, size, count) = (word(32)? as usize, half(54)? as usize, half(56)? as usize);
-    let mut end = 0;
-    for i in 0..count {
-        let at = table.checked_add(size.checked_mul(i)?)?;
-        if half(at)? == PT_LOAD {
-            end = end.max(word(at.checked_add(16)?)?.checked_add(word(at.checked_add(40)?)?)?);
-        }
-    }
-    (end != 0).then_some(end)
-}
-
 /// Starts the code in one thread.
 fn begin<'a>(subject: &'a Subject<'a>) -> Result<Session<'a>, DumpError> {
     let facts = subject.facts;
@@ -170,7 +151,7 @@ fn find_place(subject: &Subject<'_>, memory: &File) -> Result<(u64, Vec<u8>), Du
 /// Offsets in a vdso at which the code may be placed.
 fn places(pristine: &[u8]) -> impl Iterator<Item = usize> + use<> {
     let size = remote::size().next_multiple_of(16);
-    let first = contents_end(pristine).map_or(usize::MAX, |end| end as usize);
+    let first = vdso::contents_end(pristine).map_or(usize::MAX, |end| end as usize);
     let (first, length) = (first.min(pristine.len()).next_multiple_of(16), pristine.len());
     (first..length).step_by(size).filter(move |at| at + size <= length)
 }

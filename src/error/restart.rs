@@ -7,6 +7,9 @@ pub enum RestartError {
     /// Something was asked for that this engine cannot do.
     #[error("{0} is not supported on this kernel")]
     Unsupported(&'static str),
+    /// The caller has threads besides the calling one.
+    #[error("the caller has {0} threads: with self it must have one")]
+    Threads(usize),
     /// The image needs something that this machine does not have.
     #[error("{0}")]
     Machine(String),
@@ -56,6 +59,7 @@ impl RestartError {
         match self {
             RestartError::Arguments(_) => libc::EINVAL,
             RestartError::Unsupported(_) => libc::ENOSYS,
+            RestartError::Threads(_) => libc::EBUSY,
             RestartError::Machine(_) => libc::EINVAL,
             RestartError::Credentials(_) => libc::EPERM,
             RestartError::NoHole => libc::ENOMEM,

@@ -44,6 +44,15 @@ impl Data {
         self.append(bytes)
     }
 
+    /// Address of a copy that is aligned to 64 bytes.
+    pub fn aligned(&mut self, bytes: &[u8]) -> u64 {
+        const ALIGN: usize = 64;
+        let skew = self.base as usize % ALIGN;
+        let at = (self.bytes.len() + skew).next_multiple_of(ALIGN) - skew;
+        self.bytes.resize(at, 0);
+        self.append(bytes)
+    }
+
     /// All of it.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes

@@ -28,6 +28,10 @@ pub enum Op {
     Goto = 10,
     /// Sets bits of `arg[1]` in the 32-bit word at `arg[0]`.
     Or = 11,
+    /// Loads the FPU from the XSAVE area at `arg[0]`, a multiple of 64.
+    Fpu = 12,
+    /// Goes for good: runs the code at `arg[2]`, which makes munmap(`arg[0]`, `arg[1]`) first.
+    Leave = 13,
 }
 
 /// One instruction. In a [`Program`](super::Program), `target` counts instructions of the same program

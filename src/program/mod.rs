@@ -20,6 +20,9 @@ mod fork;
 /// Address spaces.
 pub(crate) mod memory;
 
+/// A caller that becomes the only task itself.
+pub mod myself;
+
 /// The task that is pid 1 of a new namespace without being of the image; mounts.
 mod namespace;
 

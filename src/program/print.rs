@@ -62,6 +62,8 @@ const CALLS: &[(libc::c_long, &str, &[Kind])] = &[
     (libc::SYS_wait4, "wait4", &[Int, Hex, Hex, Hex]),
     (libc::SYS_waitid, "waitid", &[Int, Int, Hex, Hex]),
     (libc::SYS_kill, "kill", &[Int, Int]),
+    (libc::SYS_arch_prctl, "arch_prctl", &[Hex, Hex]),
+    (libc::SYS_process_vm_readv, "process_vm_readv", &[Int, Hex, Int, Hex, Int, Hex]),
     (libc::SYS_tgkill, "tgkill", &[Int, Int, Int]),
     (libc::SYS_rt_sigqueueinfo, "rt_sigqueueinfo", &[Int, Int, Hex]),
     (libc::SYS_rt_tgsigqueueinfo, "rt_tgsigqueueinfo", &[Int, Int, Int, Hex]),
@@ -82,6 +84,10 @@ pub fn describe(insn: &Insn, previous: Option<&Insn>, bytes: &[u8], base: u64) -
         }
         Op::Store => format!("store {} at {:#x}", insn.arg[1], insn.arg[0]),
         Op::Or => format!("set bits {:#x} at {:#x}", insn.arg[1], insn.arg[0]),
+        Op::Fpu => format!("load the FPU from {:#x}", insn.arg[0]),
+        Op::Leave => {
+            format!("munmap({:#x}, {:#x}) and go on as the image says", insn.arg[0], insn.arg[1])
+        }
         Op::Goto => format!("go to {}", insn.target as i64),
         Op::Fork => format!("clone3 of task {}", insn.target),
         Op::Call | Op::Try | Op::Exact | Op::Call32 => system_call(insn, previous, bytes, base),

@@ -16,7 +16,6 @@ use crate::sys::procfs;
 /// Refuses what this engine cannot do.
 pub fn options(options: &Options<'_>) -> Result<(), Error> {
     let unsupported = [
-        (options.myself, "restarting the caller itself (self)"),
         (options.keep_frozen, "leaving the tasks frozen (keep_frozen)"),
         (options.keep_lsm, "restoring security labels (keep_lsm)"),
     ];

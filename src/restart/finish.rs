@@ -215,7 +215,7 @@ fn set_state(task: &Traced<'_>) -> std::io::Result<()> {
 }
 
 /// The registers with which a task goes on. An interrupted system call is made again.
-fn registers(live: &Live) -> Registers {
+pub fn registers(live: &Live) -> Registers {
     let cpu: &Cpu = &live.cpu;
     let mut registers = Registers {
         r15: cpu.r15,

@@ -31,6 +31,9 @@ pub mod source;
 /// Pids of the image that somebody has.
 mod taken;
 
+/// The caller becomes the image's only task.
+mod myself;
+
 /// Where the caller itself is to live.
 mod place;
 
@@ -220,6 +223,7 @@ pub struct Restarted {
 /// The first cause; see [`Error::errno`].
 pub fn restart(options: &Options<'_>) -> Result<Restarted, Error> {
     match engine::choose()? {
+        Engine::Native if options.myself => myself::restart(options),
         Engine::Native => native(options),
         Engine::Syscall(number) => syscall::restart(options, number),
     }

@@ -69,6 +69,26 @@ pub fn checksum(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, mix)
 }
 
+/// End of what a vdso's program headers say is its contents: behind it only section headers and zeros
+/// follow, which nothing reads in memory. The code may be placed there.
+pub fn contents_end(image: &[u8]) -> Option<u64> {
+    let half = |at: usize| Some(u16::from_le_bytes(image.get(at..at + 2)?.try_into().ok()?));
+    let word = |at: usize| Some(u64::from_le_bytes(image.get(at..at + 8)?.try_into().ok()?));
+    const PT_LOAD: u16 = 1;
+    if image.get(..4)? != b"\x7fELF" {
+        return None;
+    }
+    let (table, size, count) = (word(32)? as usize, half(54)? as usize, half(56)? as usize);
+    let mut end = 0;
+    for i in 0..count {
+        let at = table.checked_add(size.checked_mul(i)?)?;
+        if half(at)? == PT_LOAD {
+            end = end.max(word(at.checked_add(16)?)?.checked_add(word(at.checked_add(40)?)?)?);
+        }
+    }
+    (end != 0).then_some(end)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -15,7 +15,7 @@ use crate::error::SysError;
 use crate::program::insn::{EPILOGUE, INSN_SIZE, Insn, Layout, Op, Stage, Status};
 use crate::sys::memory::{Mapping, Protection};
 
-pub use x86_64::handlers as handler_offsets;
+pub use x86_64::{farewell, handlers as handler_offsets};
 
 /// Shared memory with the vm's code, the status blocks, and the programs and data of all tasks.
 #[derive(Debug)]
@@ -152,6 +152,19 @@ impl Region {
             Ok(pid) if pid > 0 => Ok(pid),
             _ => Err(SysError::new("clone3", std::io::Error::from_raw_os_error(-result as i32))),
         }
+    }
+
+    /// The caller itself becomes task `task` and runs the program `program`. It never comes back.
+    ///
+    /// Only for a process with one thread, which gives up all its memory: nothing of it is dropped.
+    pub fn enter(self, program: usize, task: usize) -> ! {
+        let insn = self.programs.get(program).copied().unwrap_or(0);
+        let (block, stack) = (self.layout.block(task), self.layout.stack_top(task));
+        let code = self.layout.base + Layout::CODE;
+        std::mem::forget(self);
+        // SAFETY: insn, block, stack and code lie in the shared mapping, which stays mapped (it is
+        // forgotten above); the code never returns, so what it does to this memory is seen by nobody.
+        unsafe { x86_64::usercr_vm_enter(insn, block, stack, code) }
     }
 
     /// Lets all tasks pass the barrier at the end of `stage`.

@@ -7,6 +7,7 @@
 use std::arch::global_asm;
 
 use crate::program::insn::{INSN_SIZE, Insn, Op, Status};
+use crate::sys::ptrace::Registers;
 
 global_asm!(
     ".pushsection .text.usercr_vm, \"ax\", @progbits",
@@ -41,6 +42,10 @@ global_asm!(
     "je 45f",
     "cmp ebx, {or_}",
     "je 46f",
+    "cmp ebx, {fpu}",
+    "je 47f",
+    "cmp ebx, {leave_}",
+    "je 48f",
     // A system call.
     "32:",
     "mov rdx, [r12 + {arg} + 16]",
@@ -122,6 +127,14 @@ global_asm!(
     "44:",
     "mov dword ptr [rdi], esi",
     "jmp 34b",
+    "47:",
+    "mov eax, -1",
+    "mov edx, -1",
+    "xrstor64 [rdi]",
+    "jmp 34b",
+    "48:",
+    "mov eax, 11", // munmap
+    "jmp qword ptr [r12 + {arg} + 16]",
     "46:",
     "or dword ptr [rdi], esi",
     "jmp 34b",
@@ -144,6 +157,52 @@ global_asm!(
     ".globl usercr_vm_end",
     ".hidden usercr_vm_end",
     "usercr_vm_end:",
+    // The last code of a task that hands itself over: placed where it outlives the shared mapping, with
+    // the values behind it filled in. It touches no flag after they are set.
+    ".balign 16",
+    ".globl usercr_vm_farewell, usercr_vm_farewell_data",
+    ".hidden usercr_vm_farewell, usercr_vm_farewell_data",
+    "usercr_vm_farewell:",
+    "syscall", // munmap, as set by Op::Leave
+    "lea rsp, [rip + usercr_vm_farewell_data]",
+    "popfq",
+    "mov rsp, [rip + usercr_vm_farewell_data + 8]",
+    // Signals that wait are taken here, on the program's own stack.
+    "mov eax, 14", // rt_sigprocmask(SIG_SETMASK, mask, NULL, 8)
+    "mov edi, 2",
+    "lea rsi, [rip + usercr_vm_farewell_data + 16]",
+    "mov edx, 0",
+    "mov r10d, 8",
+    "syscall",
+    "mov r15, [rip + usercr_vm_farewell_data + 24]",
+    "mov r14, [rip + usercr_vm_farewell_data + 32]",
+    "mov r13, [rip + usercr_vm_farewell_data + 40]",
+    "mov r12, [rip + usercr_vm_farewell_data + 48]",
+    "mov rbp, [rip + usercr_vm_farewell_data + 56]",
+    "mov rbx, [rip + usercr_vm_farewell_data + 64]",
+    "mov r11, [rip + usercr_vm_farewell_data + 72]",
+    "mov r10, [rip + usercr_vm_farewell_data + 80]",
+    "mov r9, [rip + usercr_vm_farewell_data + 88]",
+    "mov r8, [rip + usercr_vm_farewell_data + 96]",
+    "mov rax, [rip + usercr_vm_farewell_data + 104]",
+    "mov rcx, [rip + usercr_vm_farewell_data + 112]",
+    "mov rdx, [rip + usercr_vm_farewell_data + 120]",
+    "mov rsi, [rip + usercr_vm_farewell_data + 128]",
+    "mov rdi, [rip + usercr_vm_farewell_data + 136]",
+    "jmp qword ptr [rip + usercr_vm_farewell_data + 144]",
+    ".balign 8",
+    "usercr_vm_farewell_data:",
+    ".zero 152",
+    // The caller itself goes on in the vm: rdi the first instruction, rsi the status block, rdx the
+    // stack, rcx the address of the code in the shared mapping.
+    ".balign 16",
+    ".globl usercr_vm_enter",
+    ".hidden usercr_vm_enter",
+    "usercr_vm_enter:",
+    "mov r12, rdi",
+    "mov r15, rsi",
+    "mov rsp, rdx",
+    "jmp rcx",
     // clone3 in the caller: rdi, rsi as for the system call, rdx the first instruction, rcx the status
     // block, r8 the stack, r9 the address of the code above in the shared mapping. The child never
     // comes back.
@@ -192,6 +251,8 @@ global_asm!(
     call32 = const Op::Call32 as u32,
     goto_ = const Op::Goto as u32,
     or_ = const Op::Or as u32,
+    fpu = const Op::Fpu as u32,
+    leave_ = const Op::Leave as u32,
     result = const Status::RESULT,
     failed = const Status::FAILED,
     on_failure = const Status::ON_FAILURE,
@@ -204,6 +265,10 @@ unsafe extern "C" {
     static usercr_vm_orphan: u8;
     static usercr_vm_fault: u8;
     static usercr_vm_end: u8;
+    static usercr_vm_farewell: u8;
+    static usercr_vm_farewell_data: u8;
+    /// The caller goes on in the vm; see the code above.
+    pub(super) fn usercr_vm_enter(insn: u64, block: u64, stack: u64, code: u64) -> !;
     /// clone3(2) whose child goes on in the vm; see the code above.
     pub(super) fn usercr_vm_launch(
         clone_args: *const u8,
@@ -220,6 +285,22 @@ pub(super) fn code() -> &'static [u8] {
     let (start, end) = (&raw const usercr_vm_start, &raw const usercr_vm_end);
     // SAFETY: both symbols delimit one run of bytes in this object's text, written by the assembler.
     unsafe { std::slice::from_raw_parts(start, end.offset_from(start) as usize) }
+}
+
+/// Code that unmaps the shared memory, and then goes on with these registers and this signal mask. It
+/// may lie anywhere; it needs to be readable and executable.
+pub fn farewell(registers: &Registers, mask: u64) -> Vec<u8> {
+    let r = registers;
+    let values = [
+        r.eflags, r.rsp, mask, r.r15, r.r14, r.r13, r.r12, r.rbp, r.rbx, r.r11, r.r10, r.r9, r.r8,
+        r.rax, r.rcx, r.rdx, r.rsi, r.rdi, r.rip,
+    ];
+    let (start, data) = (&raw const usercr_vm_farewell, &raw const usercr_vm_farewell_data);
+    // SAFETY: both symbols delimit one run of bytes in this object's text, written by the assembler.
+    let code = unsafe { std::slice::from_raw_parts(start, data.offset_from(start) as usize) };
+    let mut bytes = code.to_vec();
+    bytes.extend(values.iter().flat_map(|value| value.to_le_bytes()));
+    bytes
 }
 
 /// Offsets in the code of the handlers of SIGUSR1 (the parent died) and SIGSEGV.
