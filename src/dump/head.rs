@@ -11,8 +11,8 @@ use super::facts::Facts;
 use super::inject;
 use crate::error::{DumpError, SysError};
 use crate::image::{Arch, HeadExtra, Header, ImageHead, Mm, PidTable, TaskIds, Vdso};
-use crate::sys::{self, vdso};
 use crate::sys::inspect::kernel_names;
+use crate::sys::{self, vdso};
 
 /// `arch_id` of x86_64.
 const X86_64: u16 = 2;

@@ -39,10 +39,16 @@ impl Compiler<'_> {
             self.leave_caller(p);
             self.mounts(p);
         }
-        if self.head.extra.root_subreaper || self.plan.reaped && !self.facts.pidns {
+        if self.head.extra.root_subreaper || self.adopts() {
             p.push(call(libc::SYS_prctl, &[libc::PR_SET_CHILD_SUBREAPER as u64, 1]));
         }
         self.open_shared(p);
+    }
+
+    /// Whether the root task is a child subreaper for the time of the restart: it is to be the parent of
+    /// those whose parent goes.
+    pub(super) fn adopts(&self) -> bool {
+        self.plan.reaped && self.plan.leaves_orphans()
     }
 
     /// The first things that the first task does.

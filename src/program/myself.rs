@@ -5,7 +5,7 @@
 
 use super::insn::{Insn, Layout, Op};
 use super::{Compiled, Compiler, Facts, Program, assemble, attempt, call, exact};
-use crate::image::{Body, ImageHead, Live, PAGE, TaskState};
+use crate::image::{Body, ImageHead, Live, TaskState};
 use crate::plan::Plan;
 
 /// The last code of the task, and where it goes.
@@ -15,6 +15,8 @@ pub struct Farewell {
     pub code: Vec<u8>,
     /// Address in the vdso of the task.
     pub address: u64,
+    /// Start and end of the mapping that the address is in; the kernel does not split it.
+    pub mapping: (u64, u64),
 }
 
 /// Compiles the program; see [`super::compile`] for the arguments.
@@ -89,8 +91,7 @@ impl Compiler<'_> {
         p.push(call(libc::SYS_arch_prctl, &[ARCH_SET_FS, live.cpu.fs_base]));
         p.push(call(libc::SYS_arch_prctl, &[ARCH_SET_GS, live.cpu.gs_base]));
         let length = farewell.code.len() as u64;
-        let page = farewell.address & !(PAGE - 1);
-        let pages = (farewell.address + length).next_multiple_of(PAGE) - page;
+        let (page, pages) = (farewell.mapping.0, farewell.mapping.1 - farewell.mapping.0);
         let code = self.data.own(&farewell.code);
         let (to, from) = ([farewell.address, length], [code, length]);
         let (to, from) = (self.data.words(&to), self.data.words(&from));

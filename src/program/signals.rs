@@ -99,7 +99,7 @@ impl Compiler<'_> {
             self.timers(p, live);
         }
         self.prctl(p, libc::PR_SET_PDEATHSIG, live.pdeath_signal as u64);
-        if task == 0 && !self.head.extra.root_subreaper && self.plan.reaped {
+        if task == 0 && !self.head.extra.root_subreaper && self.adopts() {
             self.prctl(p, libc::PR_SET_CHILD_SUBREAPER, 0);
         }
         let count = self.live + u32::from(self.needs_coordinator());

@@ -6,7 +6,6 @@ use super::{Mode, Options, Restarted, check, finish, place, source};
 use crate::error::{Error, RestartError, SysError};
 use crate::image::{Body, Live, TaskState};
 use crate::plan::{self, PlanOptions};
-use crate::program::insn::Layout;
 use crate::program::myself::{self, Farewell};
 use crate::sys::events::Events;
 use crate::sys::{procfs, vdso};
@@ -76,7 +75,7 @@ fn farewell(body: &Body, live: &Live) -> Result<Farewell, Error> {
         let text = "the vdso of this kernel has no room for the last code of a task";
         return Err(RestartError::Machine(text.to_owned()).into());
     }
-    let address = mm.map_or(0, |mm| mm.vdso) + end;
-    const _: () = assert!(Layout::CODE == 0);
-    Ok(Farewell { code, address })
+    let start = mm.map_or(0, |mm| mm.vdso);
+    let mapping = (start, start + own.code.len() as u64);
+    Ok(Farewell { code, address: start + end, mapping })
 }
