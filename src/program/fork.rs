@@ -60,7 +60,7 @@ impl Compiler<'_> {
         let mut open = 1u64 << (libc::SIGSEGV - 1);
         if self.facts.pidns {
             self.prctl(p, libc::PR_SET_PDEATHSIG, libc::SIGKILL as u64);
-            // The kernel sends no signal for a parent that was gone before.
+            self.expect_coordinator(p);
             if self.needs_coordinator() {
                 self.set_action(p, libc::SIGSEGV, self.handler(self.facts.handlers.1));
             }
@@ -70,6 +70,15 @@ impl Compiler<'_> {
         }
         let mask = self.data.words(&[!open]);
         p.push(call(libc::SYS_rt_sigprocmask, &[libc::SIG_SETMASK as u64, mask, 0, 8]));
+    }
+
+    /// Fails where the coordinator was gone before its death would have been a signal. getppid(2) cannot
+    /// tell that in a new namespace, but then nobody has the other end of the event channel.
+    fn expect_coordinator(&mut self, p: &mut Program) {
+        let mut poll = [0; 8];
+        poll[..4].copy_from_slice(&self.slots.events().to_le_bytes());
+        let poll = self.data.own(&poll);
+        p.push(exact(libc::SYS_poll, &[poll, 1, 0], 0));
     }
 
     fn handler(&self, address: u64) -> [u64; 4] {

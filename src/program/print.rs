@@ -61,6 +61,7 @@ const CALLS: &[(libc::c_long, &str, &[Kind])] = &[
     (libc::SYS_futex, "futex", &[Hex, Int, Int]),
     (libc::SYS_wait4, "wait4", &[Int, Hex, Hex, Hex]),
     (libc::SYS_waitid, "waitid", &[Int, Int, Hex, Hex]),
+    (libc::SYS_poll, "poll", &[Hex, Int, Int]),
     (libc::SYS_kill, "kill", &[Int, Int]),
     (libc::SYS_arch_prctl, "arch_prctl", &[Hex, Hex]),
     (libc::SYS_process_vm_readv, "process_vm_readv", &[Int, Hex, Int, Hex, Int, Hex]),
