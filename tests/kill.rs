@@ -190,3 +190,46 @@ fn coordinator_that_stops() {
         Options { mode, observer: Some(Observer(&observe)), ..Options::new(image.as_fd()) };
     let _ = restart(&options);
 }
+
+#[test]
+fn a_restarted_tree_outlives_its_coordinator() {
+    let _one = ONE_AT_A_TIME.lock();
+    for mode in MODES {
+        let child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "coordinator_that_ends", "--nocapture"])
+            .env("USERCR_TEST_PID", std::process::id().to_string())
+            .env("USERCR_TEST_MODE", format!("{mode:?}"))
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&child.stdout);
+        let line = text.lines().find_map(|line| line.split_once("restarted "));
+        let (_, pid) = line.unwrap_or_else(|| panic!("{mode:?}: {text}"));
+        let alive = leftovers(0).len();
+        // A SIGKILL on its way would be seen here: the coordinator has been reaped.
+        let dying = leftovers(0).iter().filter(|stat| is_dying(stat)).count();
+        end(pid.trim().parse().unwrap());
+        assert_eq!((alive, dying), (5, 0), "{mode:?}");
+        assert_nothing_left(0, &format!("{mode:?}"));
+    }
+}
+
+fn is_dying(stat: &str) -> bool {
+    let pid = stat.split(' ').next().unwrap_or_default();
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let pending = status.lines().find_map(|line| line.strip_prefix("SigPnd:"));
+    let pending = pending.and_then(|set| u64::from_str_radix(set.trim(), 16).ok());
+    pending.is_none_or(|set| set & (1 << (libc::SIGKILL - 1)) != 0)
+}
+
+/// The coordinator of the test above.
+#[test]
+fn coordinator_that_ends() {
+    let Ok(mode) = std::env::var("USERCR_TEST_MODE") else { return };
+    if std::env::var("USERCR_TEST_POINT").is_ok() {
+        return;
+    }
+    let mode = MODES.into_iter().find(|m| format!("{m:?}") == mode).unwrap();
+    let image = family();
+    let options = Options { mode, ..Options::new(image.as_fd()) };
+    println!("restarted {}", restart(&options).unwrap().pid);
+}

@@ -187,4 +187,6 @@ pub enum Stage {
     Restore = 4,
     /// Nothing is left to do but to take the vm away.
     Ready = 5,
+    /// The coordinator task no longer depends on the coordinator.
+    Alone = 6,
 }

@@ -92,8 +92,17 @@ impl Compiler<'_> {
             ..Insn::new(Op::Unless)
         };
         let goto = |target: u64| Insn { target, ..Insn::new(Op::Goto) };
-        let mut arrived = Insn::new(Op::Arrive);
-        (arrived.arg[0], arrived.target) = (layout.arrived(Stage::Ready), 1);
+        let arrive = |stage: Stage, next: u64| Insn {
+            arg: [layout.arrived(stage), 0, 0, 0, 0, 0],
+            target: next,
+            ..Insn::new(Op::Arrive)
+        };
+        let (arrived, alone) = (arrive(Stage::Ready, 1), arrive(Stage::Alone, 6));
+        // Where the parts below begin.
+        const ROOT: u64 = 7;
+        const SIGNAL: u64 = 12;
+        const OTHERS: u64 = 14;
+        const END: u64 = 17;
         let signal = Insn { arg: [root + STATUS, 128, 0, 0, 0, 0], ..Insn::new(Op::Or) };
         let argument = std::mem::offset_of!(Insn, arg) as u64;
         let name = attempt(libc::SYS_prctl, &[libc::PR_SET_NAME as u64, root + STATUS]);
@@ -105,19 +114,22 @@ impl Compiler<'_> {
             wait_for(layout.go(), Stage::Ready as u64),
             call(libc::SYS_munmap, &[rest, self.facts.region.1 - rest]),
             call(libc::SYS_prctl, &[libc::PR_SET_PDEATHSIG as u64, 0]),
-            // 5: until the root task has ended (waitid fails with ECHILD when nobody is left)
+            alone,
+            wake(layout.arrived(Stage::Alone)),
+            // ROOT: until the root task has ended (waitid fails with ECHILD when nobody is left)
             reap(root),
-            unless(result, 0, 15),
-            unless(root + PID, pid, 5),
-            unless(root + CODE, libc::CLD_EXITED as u64, 10),
-            goto(12),
+            unless(result, 0, END),
+            unless(root + PID, pid, ROOT),
+            unless(root + CODE, libc::CLD_EXITED as u64, SIGNAL),
+            goto(OTHERS),
+            // SIGNAL
             name,
             signal,
-            // 12: until nobody is left
+            // OTHERS: until nobody is left
             reap(other),
-            unless(result, 0, 15),
-            goto(12),
-            // 15: end
+            unless(result, 0, END),
+            goto(OTHERS),
+            // END
             code,
             call(libc::SYS_exit_group, &[0]),
         ]

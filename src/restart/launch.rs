@@ -14,6 +14,9 @@ use crate::sys::signal::Blocked;
 use crate::sys::{process, procfs};
 use crate::vm::{Handlers, Region};
 
+/// Milliseconds between two looks at whether the coordinator task still lives.
+const FREE_TICK: u32 = 20;
+
 /// Milliseconds that the kernel is given to end a killed task.
 const KILL_LIMIT: i32 = 10_000;
 
@@ -30,6 +33,8 @@ pub struct Tree {
     pidfd: OwnedFd,
     /// Whether the first task is the init of a new pid namespace.
     init: bool,
+    /// Whether the first task is a coordinator task.
+    coordinator: bool,
     /// Pids of the tasks by index, as this process numbers them; 0: not known (yet).
     pub pids: Vec<i32>,
     /// The live tasks, by index, once they are traced.
@@ -86,6 +91,7 @@ pub fn launch(region: Region, compiled: &Compiled, plan: &Plan) -> Result<Tree, 
         pid,
         pidfd,
         init,
+        coordinator: compiled.coordinator.is_some(),
         pids: vec![0; plan.tasks.len()],
         tracees: Vec::new(),
         released: false,
@@ -155,16 +161,28 @@ impl Tree {
             // A task that was killed meanwhile was killed after its restart.
             let _ = tracee.detach(0);
         }
-        self.region.release(Stage::Ready);
+        self.set_free();
         self.region.shrink()?;
         Ok(self.pid)
+    }
+
+    /// Tells a coordinator task that the tree is its own, and waits until it no longer dies with this
+    /// process.
+    fn set_free(&self) {
+        self.region.release(Stage::Ready);
+        while self.coordinator
+            && self.region.arrived(Stage::Alone) == 0
+            && !process::wait_ended(self.pidfd(), 0)
+        {
+            self.region.wait_arrival(Stage::Alone, 0, FREE_TICK);
+        }
     }
 
     /// The kernel has restored the tasks: the pid of the first. The shared memory goes with the last task
     /// that still has it.
     pub fn leave_to_kernel(mut self) -> i32 {
         self.released = true;
-        self.region.release(Stage::Ready);
+        self.set_free();
         self.pid
     }
 
