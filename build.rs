@@ -10,7 +10,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let top = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?);
     let out = PathBuf::from(env::var("OUT_DIR")?).join("checkpoint.h");
     let sources = ["src/ffi/args.rs", "src/ffi/mod.rs"];
-    for file in sources.iter().chain(&["cbindgen.toml", "build.rs"]) {
+    for file in sources.iter().chain(&["src/ffi/last.rs", "cbindgen.toml", "build.rs"]) {
         println!("cargo::rerun-if-changed={file}");
     }
     let config = cbindgen::Config::from_file(top.join("cbindgen.toml"))?;

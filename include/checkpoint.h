@@ -43,6 +43,27 @@
 /* restart(2): reset connections. */
 #define RESTART_CONN_RESET 16
 
+/* usercr_error.stage: looking at the arguments. */
+#define USERCR_STAGE_ARGUMENTS 1
+
+/* usercr_error.stage: reading or writing the image. */
+#define USERCR_STAGE_IMAGE 2
+
+/* usercr_error.stage: planning the tree of the image. */
+#define USERCR_STAGE_PLAN 3
+
+/* usercr_error.stage: making the tasks of the image. */
+#define USERCR_STAGE_RESTART 4
+
+/* usercr_error.stage: reading the tasks that are to be saved. */
+#define USERCR_STAGE_CHECKPOINT 5
+
+/* usercr_error.stage: a system call that the library made for itself. */
+#define USERCR_STAGE_SYSTEM 6
+
+/* usercr_error.stage: a defect of the library. */
+#define USERCR_STAGE_INTERNAL 7
+
 /* What cr_restart is asked to do. */
 struct cr_restart_args {
     /* Restart the caller itself from the image (single task). */
@@ -105,6 +126,25 @@ struct cr_checkpoint_args {
     int flags;
 };
 
+/* A failure of cr_restart or cr_checkpoint. Later versions may add fields at the end. */
+struct usercr_error {
+    /* errno of the call. */
+    int code;
+    /* What was being done: USERCR_STAGE_*. */
+    int stage;
+    /* The task, by its index in the task table. -1: no single task is the cause. */
+    int task;
+    /*
+     Pid of the task: in a restart the one of the image, in a checkpoint as the caller sees it.
+     0: not known.
+     */
+    int pid;
+    /* Where in the image, in bytes from its start, the record is that is the cause. -1: none is. */
+    long offset;
+    /* The message, one line without its end. Never NULL. */
+    const char *text;
+};
+
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -141,6 +181,14 @@ int cr_restart(struct cr_restart_args *args);
  * The descriptors in `args` are not closed by others during the call.
  */
 int cr_checkpoint(int pid, struct cr_checkpoint_args *args);
+
+/*
+ The last failure of cr_restart or cr_checkpoint in the calling thread. NULL: none has failed.
+
+ What it points to belongs to the library. It is valid until the thread calls cr_restart or
+ cr_checkpoint again, or ends. A call that succeeds leaves it as it is; errno stays as it is too.
+ */
+const struct usercr_error *usercr_last_error(void);
 
 #ifdef __cplusplus
 }

@@ -5,6 +5,7 @@
 mod cc;
 
 use std::fs;
+use std::mem::offset_of;
 use std::process::Command;
 use std::time::Duration;
 
@@ -48,11 +49,125 @@ fn exactly_the_documented_symbols_are_exported() {
         ("D", "global_send_sigint@@USERCR_1"),
         ("T", "cr_checkpoint@@USERCR_1"),
         ("T", "cr_restart@@USERCR_1"),
+        ("T", "usercr_last_error@@USERCR_1"),
     ];
     assert_eq!(names, wanted);
     // A variable without its size cannot be copied into a caller that is linked at a fixed address.
     assert!(symbols.iter().all(|s| s.size >= 4), "{symbols:?}");
     assert_eq!(symbols.first().map(|s| s.size), Some(4));
+}
+
+/// Compiled callers depend on what `abi/usercr.abi` says: a change of it is a change of the SONAME, unless it only adds lines.
+#[test]
+fn the_interface_is_the_described_one() {
+    let library = cc::libraries().dir.join("libusercr.so");
+    let mut lines = Vec::new();
+    let dynamic = cc::succeeds(Command::new("readelf").args(["-d", "-W"]).arg(library));
+    let soname = dynamic.lines().find_map(|l| l.split_once("soname: [")?.1.strip_suffix(']'));
+    lines.push(format!("soname {}", soname.expect("a soname")));
+    for Symbol { kind, name, size } in exported() {
+        let (name, version) = name.split_once("@@").expect("a version");
+        lines.push(match kind.as_str() {
+            "T" => format!("function {name} {version}"),
+            _ => format!("variable {name} {version} size {size}"),
+        });
+    }
+    let header = cc::top().join("include/checkpoint.h");
+    let header = fs::read_to_string(header).expect("read include/checkpoint.h");
+    lines.extend(described(&header));
+    let path = cc::top().join("abi/usercr.abi");
+    let text = fs::read_to_string(&path).expect("read abi/usercr.abi");
+    let wanted: Vec<&str> = text.lines().filter(|l| !l.starts_with('#')).collect();
+    let only = |a: &[String], b: &[&str]| -> Vec<String> {
+        a.iter().filter(|l| !b.contains(&l.as_str())).cloned().collect()
+    };
+    let new = only(&lines, &wanted);
+    let built: Vec<&str> = lines.iter().map(String::as_str).collect();
+    let gone: Vec<_> = wanted.iter().filter(|l| !built.contains(l)).collect();
+    assert!(built == wanted, "not in abi/usercr.abi: {new:#?}\nonly there: {gone:#?}");
+}
+
+/// What a header declares, as the C compiler lays it out: names with values, structs, prototypes.
+fn described(header: &str) -> Vec<String> {
+    let declarations = without_comments(header);
+    let (mut print, mut prototypes) = (String::new(), Vec::new());
+    let mut within = None;
+    for line in declarations.lines().map(str::trim) {
+        let line_of = |s: &str, f: &str, rest: &str| {
+            format!("printf(\"field {s} {rest} at %zu\\n\", offsetof(struct {s}, {f}));\n")
+        };
+        if let Some(name) = line.strip_prefix("#define ").and_then(|l| l.split_once(' ')) {
+            let name = name.0;
+            print += &format!("printf(\"value {name} %d\\n\", (int){name});\n");
+        } else if let Some(name) = line.strip_prefix("struct ").and_then(|l| l.strip_suffix(" {")) {
+            print += &format!("printf(\"struct {name} size %zu\\n\", sizeof(struct {name}));\n");
+            within = Some(name);
+        } else if line == "};" {
+            within = None;
+        } else if let (Some(name), Some(field)) = (within, line.strip_suffix(';')) {
+            let last = field.rsplit([' ', '*']).next().expect("a name");
+            print += &line_of(name, last, field);
+        } else if line.contains('(') && line.ends_with(");") {
+            prototypes.push(format!("prototype {line}"));
+        }
+    }
+    let source = cc::build_dir().join("describe.c");
+    let text = format!(
+        "#include <stddef.h>\n#include <stdio.h>\n#include \"checkpoint.h\"\n\
+         int main(void)\n{{\n{print}return 0;\n}}\n"
+    );
+    fs::write(&source, text).expect("write a source");
+    let program = cc::build_dir().join("describe");
+    let mut command = cc::cc();
+    command.arg("-I").arg(cc::top().join("include")).arg("-o").arg(&program).arg(&source);
+    cc::succeeds(&mut command);
+    let mut lines: Vec<String> =
+        cc::succeeds(&mut Command::new(program)).lines().map(str::to_owned).collect();
+    lines.extend(prototypes);
+    lines
+}
+
+/// A C text without its comments.
+fn without_comments(text: &str) -> String {
+    let mut parts = text.split("/*");
+    let mut rest = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        rest += part.split_once("*/").map_or("", |(_, after)| after);
+    }
+    rest
+}
+
+/// The header is what C callers are compiled with; these are what the library uses.
+#[test]
+fn the_library_lays_its_structs_out_as_the_description_says() {
+    let text = fs::read_to_string(cc::top().join("abi/usercr.abi")).expect("read abi/usercr.abi");
+    let mut lines = Vec::new();
+    macro_rules! layout {
+        ($c:literal, $rust:ty, $($field:ident)*) => {
+            lines.push(format!("struct {} size {}", $c, size_of::<$rust>()));
+            $(
+                let field = stringify!($field).replace("myself", "self");
+                lines.push(format!("field {} {field} at {}", $c, offset_of!($rust, $field)));
+            )*
+        };
+    }
+    layout!("cr_restart_args", usercr::ffi::CrRestartArgs,
+        myself pids pidns inspect root wait mntns mnt_pty show_status copy_status freezer
+        keep_frozen infd klogfd ulogfd uerrfd warn debug verbose fail keep_lsm);
+    layout!("cr_checkpoint_args", usercr::ffi::CrCheckpointArgs,
+        outfd logfd uerrfd container verbose flags);
+    layout!("usercr_error", usercr::ffi::UsercrError, code stage task pid offset text);
+    // The description has the types too.
+    let untyped = |line: &str| -> String {
+        let words: Vec<&str> = line.split([' ', '*']).collect();
+        match words.as_slice() {
+            ["field", name, .., field, at, offset] => format!("field {name} {field} {at} {offset}"),
+            _ => line.to_owned(),
+        }
+    };
+    let of_structs = |l: &&str| l.starts_with("struct ") || l.starts_with("field ");
+    let wanted: Vec<String> = text.lines().filter(of_structs).map(untyped).collect();
+    assert_eq!(lines, wanted);
 }
 
 #[test]

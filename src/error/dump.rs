@@ -1,6 +1,6 @@
 use std::io;
 
-use super::SysError;
+use super::{Stage, SysError};
 
 /// A checkpoint failed.
 #[derive(Debug, thiserror::Error)]
@@ -69,6 +69,37 @@ pub enum DumpError {
 }
 
 impl DumpError {
+    /// What was being done.
+    pub fn stage(&self) -> Stage {
+        match self {
+            DumpError::Argument { .. } => Stage::Arguments,
+            DumpError::Own(_) => Stage::System,
+            DumpError::Unrestartable { .. } => Stage::Plan,
+            _ => Stage::Checkpoint,
+        }
+    }
+
+    /// Index in the task table of the task that is the cause.
+    pub fn index(&self) -> Option<usize> {
+        match self {
+            DumpError::Unsupported { index, .. } => Some(*index),
+            _ => None,
+        }
+    }
+
+    /// Its pid, as the checkpointer sees it.
+    pub fn pid(&self) -> Option<i32> {
+        match self {
+            DumpError::Unsupported { pid, .. }
+            | DumpError::Argument { pid, .. }
+            | DumpError::Gone { pid }
+            | DumpError::Busy { pid, .. }
+            | DumpError::Task { pid, .. }
+            | DumpError::Malformed { pid, .. } => Some(*pid),
+            DumpError::Own(_) | DumpError::Unrestartable { .. } => None,
+        }
+    }
+
     /// `what` failed on the task with this pid.
     pub fn task(pid: i32, what: impl Into<String>) -> impl FnOnce(io::Error) -> DumpError {
         move |source| DumpError::Task { pid, what: what.into(), source }

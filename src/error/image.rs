@@ -91,6 +91,21 @@ pub enum ImageError {
 }
 
 impl ImageError {
+    /// Offset in the stream, in bytes, of what is wrong.
+    pub fn offset(&self) -> Option<u64> {
+        match self {
+            ImageError::Read { offset, .. }
+            | ImageError::Write { offset, .. }
+            | ImageError::Bad { offset, .. }
+            | ImageError::EndsBefore { offset, .. }
+            | ImageError::EndsInside { offset, .. }
+            | ImageError::Failed { offset, .. }
+            | ImageError::WrongObject { offset, .. }
+            | ImageError::Unsupported { offset, .. } => Some(*offset),
+            ImageError::Unwritable { .. } => None,
+        }
+    }
+
     /// The errno that a C caller is given.
     pub fn errno(&self) -> i32 {
         match self {

@@ -60,6 +60,23 @@ pub enum PlanError {
 }
 
 impl PlanError {
+    /// Index in the task table of the task that is the cause, the first where there are several.
+    pub fn index(&self) -> Option<usize> {
+        match self {
+            PlanError::Tag { index, .. } | PlanError::Task { index, .. } => Some(*index),
+            PlanError::Orphans { indices } => indices.first().copied(),
+            _ => None,
+        }
+    }
+
+    /// Its pid.
+    pub fn pid(&self) -> Option<i32> {
+        match self {
+            PlanError::Task { pid, .. } => Some(*pid),
+            _ => None,
+        }
+    }
+
     /// The errno that a C caller is given.
     pub fn errno(&self) -> i32 {
         match self {

@@ -1,3 +1,5 @@
+use super::Stage;
+
 /// A restart failed.
 #[derive(Debug, thiserror::Error)]
 pub enum RestartError {
@@ -54,6 +56,32 @@ pub enum RestartError {
 }
 
 impl RestartError {
+    /// What was being done.
+    pub fn stage(&self) -> Stage {
+        match self {
+            RestartError::Arguments(_) | RestartError::Unsupported(_) => Stage::Arguments,
+            _ => Stage::Restart,
+        }
+    }
+
+    /// Index in the task table of the task that is the cause.
+    pub fn index(&self) -> Option<usize> {
+        match self {
+            RestartError::Finish { index, .. } | RestartError::Task { index, .. } => Some(*index),
+            _ => None,
+        }
+    }
+
+    /// Its pid.
+    pub fn pid(&self) -> Option<i32> {
+        match self {
+            RestartError::Ended { pid, .. }
+            | RestartError::Finish { pid, .. }
+            | RestartError::Task { pid, .. } => Some(*pid),
+            _ => None,
+        }
+    }
+
     /// The errno that a C caller is given.
     pub fn errno(&self) -> i32 {
         match self {

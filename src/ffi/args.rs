@@ -4,12 +4,11 @@
 //! that the interface says are written are written here, and no other byte of the caller's is.
 
 use std::ffi::{CStr, CString, c_char, c_int, c_long};
-use std::io;
 use std::mem::offset_of;
 use std::os::fd::BorrowedFd;
 use std::sync::atomic::AtomicI32;
 
-use crate::error::{Error, RestartError, SysError};
+use crate::error::{Error, RestartError};
 use crate::report::Report;
 use crate::{dump, restart};
 
@@ -163,7 +162,7 @@ impl RestartCall {
         interrupt: &'a AtomicI32,
     ) -> Result<restart::Options<'a>, Error> {
         let a = &self.args;
-        let image = self.fd(a.infd).ok_or_else(|| not_open("image descriptor (infd)", a.infd))?;
+        let image = self.fd(a.infd).ok_or(Error::Descriptor { field: "infd", number: a.infd })?;
         let excluded = [a.pids, a.pidns, a.show_status, a.copy_status].iter().any(|&v| v != 0);
         if a.myself != 0 && (excluded || self.freezer.is_some()) {
             let text = "self excludes pids, pidns, show_status, copy_status and freezer";
@@ -239,7 +238,7 @@ impl CheckpointCall {
     pub(super) fn options(&self) -> Result<dump::Options<'_>, Error> {
         let a = &self.args;
         let output =
-            self.fd(a.outfd).ok_or_else(|| not_open("image descriptor (outfd)", a.outfd))?;
+            self.fd(a.outfd).ok_or(Error::Descriptor { field: "outfd", number: a.outfd })?;
         Ok(dump::Options {
             output,
             container: a.container != 0,
@@ -253,11 +252,6 @@ impl CheckpointCall {
         // SAFETY: the caller keeps its descriptors open during the call (contract of `take`).
         unsafe { borrow(number) }
     }
-}
-
-/// The error for a descriptor number that is not open.
-fn not_open(what: &str, number: c_int) -> SysError {
-    SysError::new(format!("{what} {number}"), io::Error::from_raw_os_error(libc::EBADF))
 }
 
 /// A copy of a C string; NULL gives `None`.

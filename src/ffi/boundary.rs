@@ -10,6 +10,7 @@ use std::mem::{self, MaybeUninit};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 
+use super::last;
 use crate::error::Error;
 use crate::report::Report;
 
@@ -20,6 +21,7 @@ pub(super) fn call(report: Report<'_>, body: impl FnOnce() -> Result<c_int, Erro
     let outcome = catch_unwind(AssertUnwindSafe(|| {
         body().map_err(|error| {
             report.error(error.to_string());
+            last::note(&error);
             error.errno()
         })
     }));
@@ -27,15 +29,28 @@ pub(super) fn call(report: Report<'_>, body: impl FnOnce() -> Result<c_int, Erro
         let text = format!("internal error: {}", panic_text(payload.as_ref()));
         // A payload may panic when it is dropped; that would leave through the C caller.
         mem::forget(payload);
-        let _ = catch_unwind(|| report.error(text));
+        let _ = catch_unwind(|| {
+            last::note_text(libc::EIO, last::USERCR_STAGE_INTERNAL, &text);
+            report.error(text);
+        });
         Err(libc::EIO)
     });
     drop(quiet);
     outcome.unwrap_or_else(fail)
 }
 
+/// The outcome of a call without arguments, whose failure can be reported nowhere else.
+pub(super) fn no_arguments() -> c_int {
+    let text = "args is NULL";
+    // Only memory that cannot be had could panic.
+    let _ = catch_unwind(|| {
+        last::note_text(libc::EFAULT, last::USERCR_STAGE_ARGUMENTS, text);
+    });
+    fail(libc::EFAULT)
+}
+
 /// Sets errno and returns -1.
-pub(super) fn fail(errno: c_int) -> c_int {
+fn fail(errno: c_int) -> c_int {
     // SAFETY: the pointer is to this thread's errno, and valid as long as the thread runs.
     unsafe { *libc::__errno_location() = errno };
     -1

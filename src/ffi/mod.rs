@@ -14,12 +14,17 @@ mod args;
 mod boundary;
 #[cfg(feature = "cli")]
 pub mod call;
+mod last;
 
 pub use args::{
     CHECKPOINT_FD_NONE, CHECKPOINT_NETNS, CHECKPOINT_SUBTREE, CrCheckpointArgs, CrRestartArgs,
     RESTART_CONN_RESET, RESTART_FROZEN, RESTART_GHOST, RESTART_KEEP_LSM, RESTART_TASKSELF,
 };
 use args::{CheckpointCall, RestartCall};
+pub use last::{
+    USERCR_STAGE_ARGUMENTS, USERCR_STAGE_CHECKPOINT, USERCR_STAGE_IMAGE, USERCR_STAGE_INTERNAL,
+    USERCR_STAGE_PLAN, USERCR_STAGE_RESTART, USERCR_STAGE_SYSTEM, UsercrError, usercr_last_error,
+};
 
 /// What a SIGINT that comes while a restart is under way is turned into: that signal goes to the
 /// restarted tree. 0: SIGINT is ignored. -1: set by cr_restart, to SIGKILL where the root task is
@@ -45,7 +50,7 @@ static LAST_ID: AtomicI32 = AtomicI32::new(0);
 pub unsafe extern "C" fn cr_restart(args: *mut CrRestartArgs) -> c_int {
     // SAFETY: the caller keeps the conditions above, which are those of `take`.
     let Some(call) = (unsafe { RestartCall::take(args) }) else {
-        return boundary::fail(libc::EFAULT);
+        return boundary::no_arguments();
     };
     boundary::call(call.report(), || {
         let restarted = restart::restart(&call.options(interrupt())?)?;
@@ -68,7 +73,7 @@ pub unsafe extern "C" fn cr_restart(args: *mut CrRestartArgs) -> c_int {
 pub unsafe extern "C" fn cr_checkpoint(pid: c_int, args: *mut CrCheckpointArgs) -> c_int {
     // SAFETY: the caller keeps the conditions above, which are those of `take`.
     let Some(call) = (unsafe { CheckpointCall::take(args) }) else {
-        return boundary::fail(libc::EFAULT);
+        return boundary::no_arguments();
     };
     boundary::call(call.report(), || {
         dump::checkpoint(pid, &call.options()?)?;
