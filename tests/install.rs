@@ -71,11 +71,16 @@ fn programs_build_with_what_pkg_config_says() {
     for word in archive.iter_mut().filter(|w| *w == "-lusercr") {
         *word = "-l:libusercr.a".to_owned();
     }
-    for (compiler, language) in compilers() {
+    let old = cc::top().join("c-tests/old.c");
+    let variants = [(&source, "-DNEW"), (&old, "-DCONDITIONS_LAST"), (&old, "-DCONDITIONS_FIRST")];
+    for ((compiler, language), (source, variant)) in
+        compilers().into_iter().flat_map(|c| variants.map(|v| (c, v)))
+    {
         for (kind, flags) in [("so", &shared), ("a", &archive)] {
-            let program: PathBuf = place.path().join(format!("{compiler}-{kind}"));
+            let program: PathBuf = place.path().join(format!("{compiler}-{kind}{variant}"));
             let mut command = Command::new(compiler);
-            command.args(["-Wall", "-Werror", "-x", language]).arg(&source).args(["-x", "none"]);
+            command.args(["-Wall", "-Werror", variant, "-x", language]);
+            command.arg(source).args(["-x", "none"]);
             cc::succeeds(command.arg("-o").arg(&program).args(flags));
             let mut run = Command::new(&program);
             if kind == "so" {
