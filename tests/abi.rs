@@ -266,3 +266,22 @@ fn pkg_config_file_names_what_the_static_library_needs() {
         assert!(text.lines().any(|l| l == line), "no {line:?} in:\n{text}");
     }
 }
+
+/// The tests that the table names are there.
+#[test]
+fn the_table_of_compatibility_names_tests_that_exist() {
+    let path = cc::top().join("docs/compatibility.md");
+    let text = fs::read_to_string(path).expect("read docs/compatibility.md");
+    let mut named = 0;
+    for line in text.lines().filter(|l| l.starts_with("| ")) {
+        let cell = line.trim_end_matches('|').rsplit("| ").next().unwrap_or_default();
+        let Some((file, test)) = cell.trim().split_once("`: `") else { continue };
+        let (file, test) = (file.trim_start_matches('`'), test.trim_end_matches('`'));
+        let source = fs::read_to_string(cc::top().join(file)).expect("a file that is named");
+        let word =
+            |w: &str| source.split(|c: char| c != '_' && !c.is_alphanumeric()).any(|s| s == w);
+        assert!(word(test), "no {test} in {file}");
+        named += 1;
+    }
+    assert!(named > 30, "only {named} tests are named");
+}
