@@ -13,6 +13,9 @@ mod draw;
 /// `usercr demo`.
 mod demo;
 
+/// The names of the old programs.
+mod legacy;
+
 /// `usercr plan`.
 mod plan;
 
@@ -75,7 +78,7 @@ pub fn command() -> clap::Command {
 
 /// Runs the command with the arguments of this process: its exit status.
 pub fn main() -> ExitCode {
-    match run(Arguments::parse().command) {
+    match legacy::run().unwrap_or_else(|| run(Arguments::parse().command)) {
         Ok(code) => code,
         // A reader that has seen enough, like head(1), is no failure.
         Err(Failure::Output(e)) if e.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,

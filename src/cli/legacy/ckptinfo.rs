@@ -1,0 +1,76 @@
+//! `ckptinfo`: the records of an image, without a look at what they mean.
+#![forbid(unsafe_code)]
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use super::super::Failure;
+use crate::error::Error;
+use crate::image::records::{self, RecordInfo};
+use crate::restart::source;
+
+/// No text of an error record is shown beyond this many bytes.
+const LONGEST: usize = 4096;
+
+/// Show the records of an image
+#[derive(Debug, Parser)]
+#[command(name = "ckptinfo", version, max_term_width = 100)]
+struct Arguments {
+    /// Show the error records
+    #[arg(short)]
+    error: bool,
+    /// Show all records: offset, type, length, and the object that a reference is to
+    #[arg(short)]
+    verbose: bool,
+    /// The image, a regular file
+    file: PathBuf,
+}
+
+pub fn run() -> Result<ExitCode, Failure> {
+    let args = Arguments::parse();
+    let name = args.file.display();
+    let file = File::open(&args.file).map_err(Failure::file(&name))?;
+    let mut image = source::open(file.as_fd())?;
+    let mut out = io::stdout().lock();
+    let (mut count, mut errors) = (0u64, 0u64);
+    // A writer may have put the text into the STRING behind the error record.
+    let mut pending = false;
+    for record in records::walk(image.source_mut()) {
+        let record = record.map_err(Error::from)?;
+        count += 1;
+        if args.verbose {
+            writeln!(out, "{}", line(&record)).map_err(Failure::Output)?;
+        }
+        let behind = pending && record.kind == records::STRING.number;
+        pending = record.kind == records::ERROR.number;
+        errors += u64::from(pending);
+        if args.error && (pending || behind) {
+            let text = text(&file, &record).map_err(Failure::file(&name))?;
+            writeln!(out, "{:>10} error: {text}", record.offset).map_err(Failure::Output)?;
+        }
+    }
+    writeln!(out, "records {count}, errors {errors}").map_err(Failure::Output)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn line(record: &RecordInfo) -> String {
+    let RecordInfo { offset, kind, name, len, objref } = record;
+    let object = objref
+        .map_or_else(String::new, |(kind, tag)| format!(" {} {tag}", records::object_name(kind)));
+    format!("{offset:>10} {kind:>5} {name} {len}{object}")
+}
+
+/// What an error record says, harmless for terminals.
+fn text(file: &File, record: &RecordInfo) -> io::Result<String> {
+    let len = record.len.saturating_sub(records::HEADER_LEN) as usize;
+    let mut bytes = vec![0; len.min(LONGEST)];
+    file.read_exact_at(&mut bytes, record.offset + u64::from(records::HEADER_LEN))?;
+    let text = String::from_utf8_lossy(&bytes);
+    Ok(text.trim_matches('\0').escape_debug().to_string())
+}
