@@ -1,0 +1,392 @@
+//! The engine for kernels with restart(2) against what the historic library did at the barrier: every
+//! recorded case runs under `c-tests/kernel/kernel.c`, which is such a kernel for one caller.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(clippy::print_stderr, reason = "says what was skipped, and why")]
+
+mod cc;
+
+use std::collections::{BTreeSet, HashMap};
+use std::ffi::{OsStr, OsString};
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::Value;
+use usercr::error::Error;
+use usercr::image::{ImageHead, Reader};
+use usercr::plan::{self, Plan, PlanOptions};
+
+const LIMIT: Duration = Duration::from_secs(20);
+const GHOST: &str = "4";
+
+struct Case {
+    name: String,
+    args: Value,
+    expected: Value,
+    image: Vec<u8>,
+}
+
+/// What the kernel has seen, as words of its lines.
+#[derive(Default)]
+struct Seen {
+    lines: Vec<Vec<String>>,
+    refed: Vec<u8>,
+    freezer: [String; 2],
+}
+
+impl Seen {
+    fn line(&self, kind: &str) -> Option<&[String]> {
+        self.lines.iter().find(|l| l[0] == kind).map(Vec::as_slice)
+    }
+
+    fn tasks(&self) -> Vec<&[String]> {
+        self.lines.iter().filter(|l| l[0] == "task").map(Vec::as_slice).collect()
+    }
+
+    /// A value of the line that tells how the call ended: `infd 0 pids 1 ...`.
+    fn after(&self, name: &str) -> i64 {
+        let call = self.line("call").expect("the call came back");
+        let at = call.iter().position(|w| w == name).expect("a known word");
+        call[at + 1].parse().unwrap()
+    }
+}
+
+fn cases() -> Vec<Case> {
+    let json =
+        |path: &Path| -> Value { serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap() };
+    let entries = std::fs::read_dir(cc::top().join("golden")).unwrap();
+    let dirs = entries.map(|e| e.unwrap().path()).filter(|d| d.is_dir());
+    let mut cases: Vec<Case> = dirs
+        .map(|dir| Case {
+            name: dir.file_name().unwrap().to_str().unwrap().into(),
+            args: json(&dir.join("args.json")),
+            expected: json(&dir.join("expected.json")),
+            image: std::fs::read(dir.join("image.bin")).unwrap(),
+        })
+        .collect();
+    cases.sort_by(|a, b| a.name.cmp(&b.name));
+    assert_eq!(cases.len(), 287, "cases");
+    cases
+}
+
+impl Case {
+    fn arg(&self, name: &str) -> i64 {
+        self.args["args"][name].as_i64().unwrap_or(0)
+    }
+
+    fn kernel(&self, name: &str) -> i64 {
+        self.args["kernel"][name].as_i64().unwrap_or(0)
+    }
+
+    fn plan(&self) -> Result<(ImageHead, Plan), Error> {
+        let pidns = self.arg("pidns") != 0;
+        let head = Reader::new(self.image.as_slice()).head()?;
+        let plan = plan::build(&head, &PlanOptions { pidns, pid_max: 32768 })?;
+        Ok((head, plan))
+    }
+
+    fn reaper(&self) -> bool {
+        let root = self.plan().map_or(1, |(_, plan)| plan.tasks[0].pid);
+        self.arg("pidns") != 0 && root != 1
+    }
+
+    /// The errno that the call must fail with, where the kernel is not even asked; 0: any.
+    fn refused(&self) -> Option<i32> {
+        match self.name.as_str() {
+            "self" | "self-fails" => return None,
+            "self-and-pids" | "self-and-copy-status" => return Some(libc::EINVAL),
+            "infd-negative" | "infd-closed" => return Some(libc::EBADF),
+            "freezer-no-tasks" => return Some(libc::ENOENT),
+            "inspect-bad-length" | "inspect-error-record" => return Some(0),
+            name if name.starts_with("root-missing") => return Some(libc::ENOENT),
+            _ => {}
+        }
+        let plan = match self.plan() {
+            Err(e) => return Some(e.errno()),
+            Ok((_, plan)) => plan,
+        };
+        (self.arg("pidns") == 0 && !plan.orphans().is_empty()).then_some(libc::EINVAL)
+    }
+
+    fn fails(&self) -> Option<i32> {
+        if self.kernel("eclone_fail_at") != 0 {
+            return Some(libc::EAGAIN);
+        }
+        match self.args["kernel"]["fail"].as_str()? {
+            "ENOMEM" => Some(libc::ENOMEM),
+            "EINVAL" => Some(libc::EINVAL),
+            other => panic!("{other}"),
+        }
+    }
+
+    fn run(&self, kernel: &Path) -> Option<Seen> {
+        let place = tempfile::tempdir().unwrap();
+        let refed = place.path().join("refed");
+        let mut args: Vec<OsString> = Vec::new();
+        let mut word = |name: &str, value: &OsStr| {
+            let mut arg = OsString::from(format!("{name}="));
+            arg.push(value);
+            args.push(arg);
+        };
+        let image = cc::top().join("golden").join(&self.name).join("image.bin");
+        word("image", image.as_os_str());
+        word("refed", refed.as_os_str());
+        for (name, value) in self.args["args"].as_object().unwrap() {
+            match (name.as_str(), value) {
+                ("freezer", _) => {
+                    for file in ["freezer.state", "tasks"] {
+                        if file != "tasks" || self.name != "freezer-no-tasks" {
+                            std::fs::write(place.path().join(file), "").unwrap();
+                        }
+                    }
+                    word("freezer", place.path().as_os_str());
+                }
+                ("klogfd", _) => word("klog", "1".as_ref()),
+                ("ulogfd" | "uerrfd", _) => word("quiet", "1".as_ref()),
+                ("infd", _) => {}
+                (_, Value::String(text)) => word(name, text.as_ref()),
+                _ => word(name, value.to_string().as_ref()),
+            }
+        }
+        let mut number = |name: &str, value: i64| word(name, value.to_string().as_ref());
+        number("infd", self.args["infd"].as_i64().unwrap());
+        number("sigint", self.args["global_send_sigint_before"].as_i64().unwrap_or(-1));
+        for name in ["root_exit", "root_signal", "coordinator_dies"] {
+            number(name, self.kernel(name));
+        }
+        match self.kernel("eclone_fail_at") {
+            0 => {}
+            // The coordinator task is made the same way.
+            nth => number("clone_fail", nth + i64::from(self.reaper())),
+        }
+        if self.args["kernel"]["fail"].is_string() {
+            number("fail", self.fails().unwrap().into());
+        }
+        number("other_child", i64::from(self.name == "host-child-exits-before"));
+        number("tasks", self.plan().map_or(0, |(_, plan)| plan.tasks.len() as i64));
+        let args: Vec<&OsStr> = args.iter().map(OsString::as_os_str).collect();
+        let (status, text) = cc::run(kernel, &args, &[], place.path(), LIMIT)
+            .unwrap_or_else(|e| panic!("{}: {e}", self.name));
+        if status.code() == Some(cc::SKIPPED) {
+            eprintln!("{text}");
+            return None;
+        }
+        assert!(status.success(), "{}: {status}\n{text}", self.name);
+        let read = |name: &str| std::fs::read_to_string(place.path().join(name));
+        Some(Seen {
+            lines: text.lines().map(|l| l.split(' ').map(str::to_owned).collect()).collect(),
+            refed: std::fs::read(&refed).unwrap_or_default(),
+            freezer: ["freezer.state", "tasks"].map(|name| read(name).unwrap_or_default()),
+        })
+    }
+}
+
+/// A task at the barrier: pid, thread group, parent, session, group, caught signals, flags. Ids are the
+/// image's pid numbers, or `caller`, `coordinator`, `outside`; `?` is one that the image does not have.
+type Live = (String, String, String, String, String, String, String);
+
+/// The same for what the kernel has seen.
+fn live(case: &Case, seen: &Seen, head: &ImageHead) -> BTreeSet<Live> {
+    let pidns = case.arg("pidns") != 0;
+    let keeps = pidns || case.arg("pids") != 0;
+    let old: HashMap<i32, i32> = if keeps {
+        HashMap::new()
+    } else {
+        let refed = Reader::new(seen.refed.as_slice()).head().unwrap();
+        refed.pids.numbers.iter().copied().zip(head.pids.numbers.iter().copied()).collect()
+    };
+    let mut names: HashMap<&str, String> = HashMap::new();
+    for task in seen.tasks() {
+        let inner: i32 = task[2].parse().unwrap();
+        let name = match keeps {
+            true => inner.to_string(),
+            false => old.get(&inner).map_or("?".into(), i32::to_string),
+        };
+        names.insert(&task[1], name);
+    }
+    let caller = if pidns { "outside" } else { "caller" };
+    names.insert(&seen.line("caller").unwrap()[1], caller.into());
+    if case.reaper() {
+        names.insert(&seen.line("coordinator").unwrap()[1], "coordinator".into());
+    }
+    let name = |word: &String| names.get(word.as_str()).cloned().unwrap_or(format!("no {word}"));
+    let row = |t: &[String]| {
+        let [pid, tgid, ppid, sid, pgid] = [1, 3, 4, 5, 6].map(|i| name(&t[i]));
+        let levels = if pidns { "3" } else { "2" };
+        assert!(case.name.starts_with("nested") || t[7] == levels, "{}: namespaces", case.name);
+        (pid, tgid, ppid, sid, pgid, t[8].clone(), t[9].clone())
+    };
+    seen.tasks().into_iter().map(row).collect()
+}
+
+/// What was recorded; none where the historic library had not told its tasks' pids.
+fn recorded(case: &Case) -> Option<BTreeSet<Live>> {
+    let word = |v: &Value| match v {
+        Value::String(s) if s == "other" => "?".to_owned(),
+        Value::String(s) => s.clone(),
+        v => v.to_string(),
+    };
+    let caught = |v: &Value| {
+        let signals = v.as_array().unwrap().iter().map(|s| match s.as_str().unwrap() {
+            "SIGUSR1" => 1u64 << (libc::SIGUSR1 - 1),
+            "SIGSEGV" => 1 << (libc::SIGSEGV - 1),
+            other => panic!("{other}"),
+        });
+        format!("{:x}", signals.sum::<u64>())
+    };
+    let row = |t: &Value| {
+        let [pid, tgid, ppid, sid, pgid] =
+            ["task", "tgid", "ppid", "sid", "pgid"].map(|name| word(&t[name]));
+        (pid, tgid, ppid, sid, pgid, caught(&t["catches"]), word(&t["restart_flags"]))
+    };
+    let tasks = case.expected["live"].as_array()?;
+    let known = tasks.iter().all(|t| t["task"] != "?");
+    known.then(|| tasks.iter().map(row).collect())
+}
+
+/// Parents and sessions of the image: what the plan wants.
+fn planned(plan: &Plan, place: &str, live: &BTreeSet<Live>) {
+    let pid = |index: usize| plan.tasks[index].pid.to_string();
+    let by_pid: HashMap<&str, &Live> = live.iter().map(|t| (t.0.as_str(), t)).collect();
+    for (index, task) in plan.tasks.iter().enumerate() {
+        let Some(seen) = by_pid.get(pid(index).as_str()) else {
+            assert!(index >= plan.image_tasks(), "{place}: task {index} is missing");
+            continue;
+        };
+        let ghost = index >= plan.image_tasks();
+        assert_eq!(seen.6 == GHOST, ghost, "{place}: flags of {seen:?}");
+        if let Some(parent) = plan.real_parent(index).filter(|&p| p < plan.image_tasks()) {
+            assert_eq!(seen.2, pid(parent), "{place}: parent of {seen:?}");
+        }
+        if let Some(leader) = plan.session_leader(index).filter(|_| task.sid != 0) {
+            assert_eq!(seen.3, pid(leader), "{place}: session of {seen:?}");
+        }
+    }
+}
+
+/// Judges the facts of the caller after a call that came back.
+fn returned(case: &Case, seen: &Seen, errno: Option<i32>) {
+    let place = format!("{}: {:?}", case.name, seen.line("call"));
+    let call = seen.line("call").unwrap_or_else(|| panic!("{place}: {:?}", seen.lines));
+    let ret: i32 = call[1].parse().unwrap();
+    match errno {
+        None => assert!(ret > 0, "{place}"),
+        Some(0) => assert_eq!(ret, -1, "{place}"),
+        Some(errno) => assert_eq!((ret, &call[2]), (-1, &errno.to_string()), "{place}"),
+    }
+    // Better than the historic library: the caller finds everything as it was.
+    assert_eq!(seen.after("infd"), case.args["infd"].as_i64().unwrap(), "{place}");
+    assert_eq!((seen.after("fds"), seen.after("handlers")), (0, 0), "{place}");
+    if errno.is_some() {
+        assert_eq!(seen.after("others"), 0, "{place}: tasks are left");
+    } else {
+        let sigint = &case.expected["call"]["send_sigint_after"];
+        if let Some(sigint) = sigint.as_i64().filter(|&s| s != -1) {
+            assert_eq!(seen.after("sigint"), sigint, "{place}");
+        }
+        assert_eq!(seen.after("pids"), case.arg("pids").max(case.arg("pidns")), "{place}");
+        assert_eq!(seen.after("mntns"), case.arg("mntns").max(case.arg("mnt_pty")), "{place}");
+        let child = i64::from(case.name == "host-child-exits-before");
+        assert_eq!(seen.after("child"), child, "{place}: the caller's own child");
+    }
+    assert_eq!(seen.line("ended"), Some(&["ended".into(), "0".into()][..]), "{place}");
+}
+
+/// Judges the image that the kernel was fed with, and the tasks that have come.
+fn built(case: &Case, seen: &Seen) {
+    let (head, plan) = case.plan().unwrap();
+    let place = &case.name;
+    let keeps = case.arg("pidns") != 0 || case.arg("pids") != 0;
+    let end = seen.refed.len();
+    if keeps {
+        assert!(case.image == seen.refed, "{place}: not the same image");
+    } else {
+        let refed = Reader::new(seen.refed.as_slice()).head().unwrap();
+        assert_eq!(case.image.len(), end, "{place}: bytes");
+        assert_eq!((&refed.tasks, &refed.header), (&head.tasks, &head.header), "{place}");
+        let tail = usize::try_from(case.expected["refed"]["tail_bytes"].as_u64().unwrap_or(0));
+        let tail = end - tail.unwrap();
+        assert!(case.image[tail..] == seen.refed[tail..], "{place}: tail");
+    }
+    let live = live(case, seen, &head);
+    if case.expected["legacy_defect"] == false
+        && let Some(recorded) = recorded(case)
+    {
+        assert_eq!(live, recorded, "{place}");
+    }
+    // In nested namespaces a task's innermost number does not name it.
+    if !place.starts_with("nested") {
+        planned(&plan, place, &live);
+    }
+    let coordinator = seen.line("coordinator").unwrap();
+    let caller = &seen.line("caller").unwrap()[1];
+    assert_eq!(coordinator[1] != *caller, case.reaper(), "{place}: coordinator");
+    let flags = 2 * case.arg("keep_frozen") + 8 * case.arg("keep_lsm");
+    let log = if case.args["args"]["klogfd"].is_string() { "1" } else { "0" };
+    assert_eq!((&coordinator[3], coordinator[4].as_str()), (&flags.to_string(), log), "{place}");
+    assert_eq!(seen.line("checked-in").unwrap()[1], plan.tasks.len().to_string(), "{place}");
+    let root = &seen.line("root").unwrap()[1];
+    let root = seen.tasks().into_iter().find(|t| t[1] == *root).expect("the root task")[2].clone();
+    if keeps {
+        assert_eq!(root, plan.tasks[0].pid.to_string(), "{place}: root");
+    }
+}
+
+/// Judges one case.
+fn judge(case: &Case, seen: &Seen) {
+    if let Some(errno) = case.refused() {
+        assert!(seen.line("coordinator").is_none(), "{}: the kernel was asked", case.name);
+        return returned(case, seen, Some(errno));
+    }
+    if let Some(own) = seen.line("self") {
+        assert_eq!(own[1..], ["1", "1", "0"], "{}", case.name);
+        return match case.fails() {
+            Some(errno) => returned(case, seen, Some(errno)),
+            None => assert_eq!(seen.line("ended").unwrap()[1], "9", "{}", case.name),
+        };
+    }
+    if case.kernel("eclone_fail_at") != 0 {
+        return returned(case, seen, case.fails());
+    }
+    built(case, seen);
+    let dies = case.kernel("coordinator_dies");
+    if dies != 0 {
+        // Whatever happens: nothing of the tree stays, or the namespace would not have ended.
+        return match case.reaper() {
+            true => returned(case, seen, Some(0)),
+            false => assert_eq!(seen.line("ended").unwrap()[1], dies.to_string(), "{}", case.name),
+        };
+    }
+    assert!(seen.line("early").is_none(), "{}: back before the root task has ended", case.name);
+    let signal = case.kernel("root_signal");
+    // The init of a namespace takes no signal that it has not asked for, but SIGKILL.
+    let takes = signal == 9 || !case.name.contains("pidns-init");
+    if case.arg("copy_status") != 0 && signal != 0 && takes {
+        let ended = &seen.line("ended").unwrap()[1];
+        return assert_eq!(*ended, signal.to_string(), "{}", case.name);
+    }
+    returned(case, seen, case.fails());
+    if let Some(stayed) = seen.line("stayed") {
+        let [stay, all, ghosts] = [1, 2, 3].map(|i| stayed[i].parse::<u32>().unwrap());
+        assert_eq!(stay, all - ghosts, "{}: tasks died", case.name);
+    }
+    if case.name == "freezer-fake" {
+        assert_eq!(seen.freezer[0], "THAWED\0");
+        assert!(!seen.freezer[1].is_empty(), "no task has joined the freezer");
+    }
+}
+
+#[test]
+fn the_recorded_facts_hold_on_a_kernel_with_restart() {
+    let kernel = cc::build(&cc::top().join("c-tests/kernel/kernel.c"), cc::Link::Archive, &[]);
+    let mut wrong = Vec::new();
+    for case in cases() {
+        let judged = std::panic::catch_unwind(|| match case.run(&kernel) {
+            Some(seen) => judge(&case, &seen),
+            None => eprintln!("{}: skipped", case.name),
+        });
+        if judged.is_err() {
+            wrong.push(case.name);
+        }
+    }
+    assert!(wrong.is_empty(), "{} cases: {wrong:?}", wrong.len());
+}
