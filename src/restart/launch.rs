@@ -208,8 +208,8 @@ impl Tree {
         for tracee in self.tracees.drain(..).rev() {
             tracee.wait_end(deadline);
         }
-        process::wait_ended(self.pidfd(), KILL_LIMIT);
-        let _ = process::reap(self.pid, true);
+        let ended = process::wait_ended(self.pidfd(), KILL_LIMIT);
+        let _ = process::reap(self.pid, ended);
         for &pid in &pids {
             if let Ok(pidfd) = process::pidfd(pid) {
                 process::wait_ended(pidfd.as_fd(), KILL_LIMIT);

@@ -79,7 +79,7 @@ impl Watch<'_> {
     /// The next message that is no failure.
     fn next(&self, tree: &Tree, stage: Stage) -> Result<crate::sys::events::Event, Error> {
         loop {
-            if let Some(event) = self.events.next() {
+            if let Some(event) = self.events.next()? {
                 if event.word == word::FAILED {
                     self.look(tree, stage)?;
                 }

@@ -71,7 +71,10 @@ impl Events {
     }
 
     /// The next message, None where none has come.
-    pub fn next(&self) -> Option<Event> {
+    ///
+    /// # Errors
+    /// Those of recvmsg(2).
+    pub fn next(&self) -> Result<Option<Event>, SysError> {
         let mut word = [0u8; 8];
         let mut control = [0u64; 8];
         let mut io = libc::iovec { iov_base: word.as_mut_ptr().cast(), iov_len: word.len() };
@@ -84,17 +87,25 @@ impl Events {
         let flags = libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC;
         // SAFETY: the message's buffers are valid for their lengths during the call.
         let got = unsafe { libc::recvmsg(self.receiver.as_raw_fd(), &raw mut message, flags) };
+        if got < 0 {
+            let error = io::Error::last_os_error();
+            let kind = error.kind();
+            return match kind {
+                io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => Ok(None),
+                _ => Err(SysError::new("receive from the tasks", error)),
+            };
+        }
         if got != word.len() as isize {
-            return None;
+            return Ok(None);
         }
         // SAFETY: the kernel has filled in the control buffer; CMSG_FIRSTHDR gives NULL or a header in it.
         let pid = unsafe {
             let header = libc::CMSG_FIRSTHDR(&raw const message);
             if header.is_null() || (*header).cmsg_type != libc::SCM_CREDENTIALS {
-                return None;
+                return Ok(None);
             }
             libc::CMSG_DATA(header).cast::<libc::ucred>().read_unaligned().pid
         };
-        Some(Event { word: u64::from_le_bytes(word), pid })
+        Ok(Some(Event { word: u64::from_le_bytes(word), pid }))
     }
 }
