@@ -18,8 +18,6 @@ pub struct RestartCall {
     pub number: i64,
     /// Flags of the coordinator's call: FROZEN (2), KEEP_LSM (8).
     pub flags: u64,
-    /// Whether the facts' log descriptor is passed on.
-    pub log: bool,
 }
 
 /// Compiles the programs of all tasks.
@@ -66,7 +64,7 @@ impl Compiler<'_> {
         self.coordinator_prelude(&mut p, index);
         await_release(&mut p, &layout, Stage::Fork);
         let root = self.plan.tasks.first().map_or(0, |t| t.pid) as u64;
-        let log = match self.slots.log().filter(|_| restart.log) {
+        let log = match self.slots.log() {
             Some(fd) => fd as u64,
             None => u64::MAX,
         };

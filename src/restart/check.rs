@@ -5,6 +5,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use super::facts;
 use super::launch::Tree;
 use super::{Conditions, Mode, Options};
 use crate::error::{Error, PlanError, RestartError, SysError};
@@ -81,9 +82,7 @@ pub fn machine(head: &ImageHead, body: &Body) -> Result<(), Error> {
 
 /// The tasks run with the caller's credentials, so these must be the image's.
 fn credentials(body: &Body) -> Result<(), Error> {
-    let path = "/proc/thread-self/status";
-    let data = procfs::read(path).map_err(|e| SysError::new(path, e))?;
-    let Some(own) = procfs::status(&data) else { return Ok(()) };
+    let own = facts::own_status()?;
     for (index, task) in body.tasks.iter().enumerate() {
         let TaskState::Live(live) = task else { continue };
         let Some(cred) = body.objects.creds.get(live.cred) else { continue };

@@ -89,7 +89,8 @@ fn own_maps() -> Result<Vec<procfs::Mapping>, Error> {
     Ok(procfs::smaps(&data).ok_or_else(bad)?)
 }
 
-fn own_status() -> Result<procfs::Status, Error> {
+/// What the kernel says of the calling thread.
+pub fn own_status() -> Result<procfs::Status, Error> {
     let path = "/proc/thread-self/status";
     let data = procfs::read(path).map_err(|e| SysError::new(path, e))?;
     let bad = || SysError::new(path, std::io::ErrorKind::InvalidData.into());

@@ -8,8 +8,8 @@ use super::launch::Tree;
 use super::{Mode, Options};
 use crate::error::Error;
 use crate::plan::Plan;
-use crate::sys::process;
 use crate::sys::signal::Interrupts;
+use crate::sys::{process, procfs};
 
 /// Milliseconds between two looks at whether a SIGINT has come to another thread.
 const TICK: i32 = 100;
@@ -75,7 +75,7 @@ impl<'a> Forward<'a> {
         while !process::wait_ended(pidfd.as_fd(), TICK) {
             self.pass(pid);
         }
-        let name = process::read_proc(&format!("/proc/{pid}/comm")).unwrap_or_default();
+        let name = procfs::read(&format!("/proc/{pid}/comm")).unwrap_or_default();
         Ok(told(process::reap(pid, true)?.unwrap_or(0), &name))
     }
 }

@@ -40,7 +40,7 @@ pub fn restart(options: &Options<'_>, number: i64) -> Result<Restarted, Error> {
     if options.inspect {
         feed::inspect(reader.source_mut(), head_end)?;
     }
-    let call = RestartCall { number, flags: flags(options), log: options.engine_log.is_some() };
+    let call = RestartCall { number, flags: flags(options) };
     let (pipe, mut writer) = restart2::pipe()?;
     let mut events = Events::new()?;
     let (compiled, region) = compile(options, &head, &plan, call, pipe.as_fd(), &events)?;

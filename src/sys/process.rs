@@ -1,6 +1,5 @@
 //! Processes: pidfds, waiting, ending.
 
-use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
@@ -138,17 +137,4 @@ pub fn own_rseq() -> Option<(u64, Vec<u32>)> {
         lengths.push(size.next_multiple_of(32));
     }
     Some((thread.wrapping_add_signed(offset as i64), lengths))
-}
-
-/// Reads a file of /proc whole. The kernel gives its size as 0.
-///
-/// # Errors
-/// Those of open(2) and read(2), with the path.
-pub fn read_proc(path: &str) -> Result<Vec<u8>, SysError> {
-    use std::io::Read;
-    let mut bytes = Vec::new();
-    File::open(path)
-        .and_then(|mut f| f.read_to_end(&mut bytes))
-        .map_err(|e| SysError::new(path, e))?;
-    Ok(bytes)
 }

@@ -7,8 +7,7 @@
 mod x86_64;
 
 use std::fs::File;
-use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::FileExt;
+use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crate::error::SysError;
@@ -221,16 +220,6 @@ impl Region {
     /// Those of ftruncate(2).
     pub fn shrink(&self) -> Result<(), SysError> {
         self.file.set_len(Layout::BLOCKS).map_err(|e| SysError::new("shrink the vm", e))
-    }
-
-    /// The shared memory as a file.
-    pub fn fd(&self) -> BorrowedFd<'_> {
-        self.file.as_fd()
-    }
-
-    /// Reads back what lies at `address`, for diagnosis.
-    pub fn read(&self, address: u64, buffer: &mut [u8]) -> bool {
-        self.file.read_exact_at(buffer, address.wrapping_sub(self.layout.base)).is_ok()
     }
 
     fn write_insns(&self, at: u64, insns: &[Insn]) {
