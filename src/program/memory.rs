@@ -104,7 +104,7 @@ impl Compiler<'_> {
         for file in files_of(mm) {
             let Some(open) = self.body.objects.files.get(file) else { continue };
             let fd = self.slots.file(file).unwrap_or_else(|| {
-                let fd = self.open_named(p, &mut model, open, true);
+                let fd = self.make(p, &mut model, open, true);
                 local.push(fd);
                 fd
             });

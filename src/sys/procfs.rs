@@ -329,6 +329,16 @@ pub struct FdInfo {
     pub flags: u32,
     /// The first line about a lock that is held through it, if any.
     pub lock: Option<String>,
+    /// All of it, for the lines that only some kinds of files have.
+    text: String,
+}
+
+impl FdInfo {
+    /// What stands behind `name` and a colon, on the first line that begins so.
+    pub fn field(&self, name: &str) -> Option<&str> {
+        let value = self.text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        value.map(str::trim)
+    }
 }
 
 /// Parses /proc/PID/fdinfo/FD.
@@ -345,7 +355,8 @@ pub fn fdinfo(data: &[u8]) -> Option<FdInfo> {
             lock.get_or_insert_with(|| value.trim().to_owned());
         }
     }
-    Some(FdInfo { position: position?, flags: flags?, lock })
+    let (position, flags) = (position?, flags?);
+    Some(FdInfo { position, flags, lock, text: text.into_owned() })
 }
 
 /// Names in /proc/PID/limits, in the order of the RLIMIT_* numbers.

@@ -69,6 +69,7 @@ pub(super) fn file<S: Source>(parser: &mut Parser<'_, S>) -> Result<Object, Imag
     let kind = match number {
         1 => FileKind::Named { path: path(parser)? },
         2 => FileKind::Pipe { pipe: pipe(parser, &record)? },
+        7 => event_fd(&record)?,
         _ => {
             let name = TYPES.get(number as usize).copied().unwrap_or_default();
             return Err(record.unsupported(format!("file of type {number} ({name})")));
@@ -76,6 +77,16 @@ pub(super) fn file<S: Source>(parser: &mut Parser<'_, S>) -> Result<Object, Imag
     };
     let file = OpenFile { kind, mode: record.u32::<12>(), flags, pos, cred };
     Ok(add(&mut parser.out.files, ObjectKind::File, file))
+}
+
+/// What a FILE record says of an eventfd.
+fn event_fd(record: &Fixed<64>) -> Result<FileKind, ImageError> {
+    let (count, flags) = (record.u64::<48>(), record.i32::<56>());
+    let others = flags & !(libc::EFD_SEMAPHORE | libc::EFD_NONBLOCK | libc::EFD_CLOEXEC);
+    if count == u64::MAX || others != 0 {
+        return Err(record.bad(format!("an eventfd with count {count} and flags {flags:#x}")));
+    }
+    Ok(FileKind::EventFd { count, semaphore: flags & libc::EFD_SEMAPHORE != 0 })
 }
 
 /// The pipe that this FILE record is an end of; what is in it comes with the first end.

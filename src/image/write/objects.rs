@@ -1,6 +1,7 @@
 //! The objects that tasks share, but for their memory.
 #![forbid(unsafe_code)]
 
+use super::layout::Payload;
 use super::{Thing, Writer, entry, unwritable};
 use crate::error::ImageError;
 use crate::image::{FileKind, OpenFile, records};
@@ -117,35 +118,42 @@ impl<'a> Writer<'a> {
         let cred = self.cred(file.cred)?;
         match &file.kind {
             FileKind::Named { path } => {
-                self.file_record(1, file, cred, None)?;
+                self.file_record(1, file, cred, |_| ())?;
                 self.path(path)?;
             }
             FileKind::Pipe { pipe } => {
                 let contents = entry(&self.body.objects.pipes, *pipe, records::PIPE_BUF)?;
                 let (inode, new) = self.tags.get(Thing::Pipe(*pipe))?;
-                self.file_record(2, file, cred, Some(inode))?;
+                self.file_record(2, file, cred, |r| {
+                    r.i32(inode).zeros(4);
+                })?;
                 if new {
                     self.out.record(records::PIPE_BUF, |r| {
                         r.bytes(&contents.data);
                     })?;
                 }
             }
+            FileKind::EventFd { count, semaphore } => {
+                let flags = if *semaphore { libc::EFD_SEMAPHORE } else { 0 };
+                self.file_record(7, file, cred, |r| {
+                    r.u64(*count).i32(flags).zeros(4);
+                })?;
+            }
         }
         Ok(tag)
     }
 
+    /// A FILE record; `more` adds the fields behind those that all types have.
     fn file_record(
         &mut self,
         number: u32,
         file: &OpenFile,
         cred: i32,
-        inode: Option<i32>,
+        more: impl FnOnce(&mut Payload<'_>),
     ) -> Result<(), ImageError> {
         self.out.record(records::FILE, |r| {
             r.u32(number).u32(file.mode).u32(file.flags).i32(cred).u64(file.pos).zeros(16);
-            if let Some(inode) = inode {
-                r.i32(inode).zeros(4);
-            }
+            more(r);
         })
     }
 

@@ -3,8 +3,12 @@
 //! Comes in: the descriptors of each process. Goes out: [`OpenFile`]s, [`FileTable`]s and [`Pipe`]s.
 //! Never: a byte taken out of a pipe.
 
+mod pipes;
+mod plain;
+
 use std::cmp::Ordering;
 use std::collections::HashMap;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 
 use super::facts::Facts;
@@ -14,6 +18,7 @@ use crate::error::DumpError;
 use crate::image::{Descriptor, FileKind, FileTable, OpenFile, Pipe};
 use crate::sys::procfs;
 use crate::sys::{inspect, kcmp, process};
+use pipes::Ends;
 
 /// Bits of the kernel's f_mode.
 const MODE_READ: u32 = 1;
@@ -21,8 +26,6 @@ const MODE_WRITE: u32 = 2;
 const MODE_SEEK: u32 = 4;
 /// FMODE_PREAD and FMODE_PWRITE.
 const MODE_POSITIONED: u32 = 0x18;
-/// The image format has room for this much.
-const PIPE_MAX: usize = 64 * 1024;
 /// Devices that keep no state of their own, by (major, minor): null, zero, full, random, urandom.
 const PLAIN_DEVICES: [(u32, u32); 5] = [(1, 3), (1, 5), (1, 7), (1, 8), (1, 9)];
 
@@ -68,11 +71,40 @@ struct Holder {
     task: usize,
 }
 
-/// The first descriptor in the tree of each end of a pipe.
-#[derive(Debug, Clone, Copy, Default)]
-struct Ends {
-    reader: Option<Holder>,
-    writer: Option<Holder>,
+impl Holder {
+    fn new(facts: &Facts, seen: &Seen) -> Holder {
+        Holder { tid: facts.tid, fd: seen.fd, task: facts.index }
+    }
+
+    /// A descriptor of ours for the same open file description.
+    fn copy(self) -> Result<OwnedFd, DumpError> {
+        let holder = process::pidfd(thread_group(self.tid)).map_err(DumpError::from)?;
+        inspect::copy_descriptor(holder, self.fd).map_err(self.failed("copy"))
+    }
+
+    /// An error of a system call on it.
+    fn failed(self, what: &str) -> impl FnOnce(std::io::Error) -> DumpError + use<> {
+        DumpError::task(self.tid, format!("{what} descriptor {}", self.fd))
+    }
+
+    /// Says that it cannot be saved; `all` are the facts of all tasks.
+    fn refuse(self, all: &[Facts], reason: impl Into<String>) -> DumpError {
+        let link = names::link(&format!("/proc/{}/fd/{}", self.tid, self.fd)).unwrap_or_default();
+        let object = format!("descriptor {} ({})", self.fd, String::from_utf8_lossy(&link));
+        match all.get(self.task) {
+            Some(facts) => facts.refuse(object, reason),
+            None => {
+                let (index, pid, reason) = (self.task, self.tid, reason.into());
+                DumpError::Unsupported { index, pid, object, reason }
+            }
+        }
+    }
+}
+
+/// pidfd_open(2) takes leaders only.
+fn thread_group(tid: i32) -> i32 {
+    let status = procfs::read(&format!("/proc/{tid}/status"));
+    status.ok().as_deref().and_then(procfs::status).map_or(tid, |s| s.tgid)
 }
 
 impl Seen {
@@ -156,7 +188,8 @@ impl Files {
             _ => MODE_READ | MODE_WRITE,
         };
         let kind = match seen.meta.mode() & libc::S_IFMT {
-            libc::S_IFREG if !seen.link.starts_with(b"anon_inode:") => {
+            _ if seen.link.starts_with(b"anon_inode:") => plain::kind(seen).map_err(refuse)?,
+            libc::S_IFREG => {
                 mode |= MODE_SEEK | MODE_POSITIONED;
                 self.named(seen).map_err(|reason| refuse(&reason))?
             }
@@ -190,24 +223,6 @@ impl Files {
         }
     }
 
-    fn pipe(&mut self, facts: &Facts, seen: &Seen, flags: u32) -> Result<FileKind, &'static str> {
-        if flags & libc::O_DIRECT as u32 != 0 {
-            return Err("pipes in packet mode (O_DIRECT) cannot be saved");
-        }
-        let pipe = *self.pipe_index.entry(seen.meta.ino()).or_insert_with(|| {
-            self.ends.push(Ends::default());
-            self.ends.len() - 1
-        });
-        let Some(ends) = self.ends.get_mut(pipe) else { return Err("it cannot be found again") };
-        let holder = Some(Holder { tid: facts.tid, fd: seen.fd, task: facts.index });
-        match flags & libc::O_ACCMODE as u32 {
-            0 => ends.reader = ends.reader.or(holder),
-            1 => ends.writer = ends.writer.or(holder),
-            _ => return Err("a pipe opened for reading and writing cannot be saved"),
-        }
-        Ok(FileKind::Pipe { pipe })
-    }
-
     /// Index of a file that is mapped, or the program of a process.
     pub fn mapped(&mut self, path: &[u8], writable: bool, cred: usize) -> usize {
         *self.mapped.entry((path.to_vec(), writable)).or_insert_with(|| {
@@ -222,14 +237,6 @@ impl Files {
             });
             self.objects.len() - 1
         })
-    }
-
-    /// When all descriptors are known: reads the pipes, and refuses those with an end elsewhere.
-    pub fn finish(&mut self, all: &[Facts]) -> Result<(), DumpError> {
-        for ends in &self.ends {
-            self.pipes.push(read_pipe(all, *ends)?);
-        }
-        Ok(())
     }
 }
 
@@ -254,51 +261,4 @@ fn device_reason((major, _): (u32, u32)) -> &'static str {
         4 | 5 | 136..=143 => "terminals cannot be saved",
         _ => "devices of this kind cannot be saved",
     }
-}
-
-/// What is in a pipe, both ends of which must be inside the tree, or the other one closed.
-fn read_pipe(all: &[Facts], ends: Ends) -> Result<Pipe, DumpError> {
-    let (end, hung_up) = match (ends.reader, ends.writer) {
-        (Some(reader), Some(_)) => (reader, 0),
-        (Some(reader), None) => (reader, libc::POLLHUP),
-        (None, Some(writer)) => (writer, libc::POLLERR),
-        (None, None) => return Ok(Pipe::default()),
-    };
-    let failed = |what: &str| DumpError::task(end.tid, format!("{what} descriptor {}", end.fd));
-    let holder = process::pidfd(thread_group(end.tid)).map_err(DumpError::from)?;
-    let copy = inspect::copy_descriptor(holder, end.fd).map_err(failed("copy"))?;
-    let polled = inspect::poll_now(&copy, 0).map_err(failed("poll"))?;
-    if polled & hung_up != hung_up {
-        let other = if ends.reader.is_some() { "write" } else { "read" };
-        return Err(refuse_end(
-            all,
-            end,
-            format!("the {other} end of the pipe is held by a process outside the tree"),
-        ));
-    }
-    if ends.reader.is_none() {
-        // Nobody can ever read what is in it.
-        return Ok(Pipe::default());
-    }
-    let data = inspect::pipe_contents(&copy).map_err(failed("read the pipe at"))?;
-    if data.len() > PIPE_MAX {
-        let reason = format!("the pipe holds {} bytes, more than {PIPE_MAX}", data.len());
-        return Err(refuse_end(all, end, reason));
-    }
-    Ok(Pipe { data })
-}
-
-fn refuse_end(all: &[Facts], end: Holder, reason: String) -> DumpError {
-    let link = names::link(&format!("/proc/{}/fd/{}", end.tid, end.fd)).unwrap_or_default();
-    let object = format!("descriptor {} ({})", end.fd, String::from_utf8_lossy(&link));
-    match all.get(end.task) {
-        Some(facts) => facts.refuse(object, reason),
-        None => DumpError::Unsupported { index: end.task, pid: end.tid, object, reason },
-    }
-}
-
-/// pidfd_open(2) takes leaders only.
-fn thread_group(tid: i32) -> i32 {
-    let status = procfs::read(&format!("/proc/{tid}/status"));
-    status.ok().as_deref().and_then(procfs::status).map_or(tid, |s| s.tgid)
 }

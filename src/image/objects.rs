@@ -1,0 +1,220 @@
+//! What tasks share.
+#![forbid(unsafe_code)]
+
+use super::Pending;
+
+/// What tasks share, each kind in a table of its own.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Objects {
+    /// Open files.
+    pub files: Vec<OpenFile>,
+    /// Pipes.
+    pub pipes: Vec<Pipe>,
+    /// Descriptor tables.
+    pub file_tables: Vec<FileTable>,
+    /// Address spaces.
+    pub mms: Vec<Mm>,
+    /// Shared anonymous memory.
+    pub shms: Vec<Shm>,
+    /// Current directories.
+    pub fss: Vec<Fs>,
+    /// Signal actions.
+    pub sighands: Vec<SigHand>,
+    /// Thread groups.
+    pub signals: Vec<Signal>,
+    /// Credentials.
+    pub creds: Vec<Cred>,
+}
+
+/// An open file description.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenFile {
+    /// What is open.
+    pub kind: FileKind,
+    /// The kernel's f_mode: 1 read, 2 write, 4 lseek, 8 pread, 0x10 pwrite.
+    pub mode: u32,
+    /// Flags of open(2), O_CLOEXEC not among them.
+    pub flags: u32,
+    /// File position in bytes.
+    pub pos: u64,
+    /// Index in [`Objects::creds`]: who opened it.
+    pub cred: usize,
+}
+
+/// What an open file is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FileKind {
+    /// A regular file, a directory, or a device that keeps no state: found by its path.
+    Named {
+        /// Absolute path, without NUL.
+        path: Vec<u8>,
+    },
+    /// An end of a pipe; which one, `mode` says.
+    Pipe {
+        /// Index in [`Objects::pipes`].
+        pipe: usize,
+    },
+    /// A counter, see eventfd(2).
+    EventFd {
+        /// Its value.
+        count: u64,
+        /// Whether a read takes 1 instead of all (EFD_SEMAPHORE).
+        semaphore: bool,
+    },
+}
+
+/// A pipe.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Pipe {
+    /// What has been written and not yet read.
+    pub data: Vec<u8>,
+}
+
+/// A descriptor table.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct FileTable {
+    /// Ascending by descriptor.
+    pub descriptors: Vec<Descriptor>,
+}
+
+/// One descriptor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Descriptor {
+    /// The number.
+    pub fd: i32,
+    /// Index in [`Objects::files`].
+    pub file: usize,
+    /// Whether exec closes it.
+    pub cloexec: bool,
+}
+
+/// An address space.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Mm {
+    /// Index in [`Objects::files`] of the executable.
+    pub exe: Option<usize>,
+    /// Default flags for new mappings; only VM_LOCKED (0x2000) may be set.
+    pub def_flags: u64,
+    /// Core dump filter.
+    pub flags: u64,
+    /// start_code, end_code, start_data, end_data, start_brk, brk, start_stack, arg_start, arg_end,
+    /// env_start, env_end: the order of the record.
+    pub fields: [u64; 11],
+    /// The auxiliary vector, pairs of type and value, up to and with the AT_NULL pair.
+    pub auxv: Vec<u64>,
+    /// Ascending by address, not overlapping.
+    pub vmas: Vec<Vma>,
+    /// Address of the vdso.
+    pub vdso: u64,
+}
+
+/// A mapping.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Vma {
+    /// First address.
+    pub start: u64,
+    /// Address behind the last.
+    pub end: u64,
+    /// VM_* bits of the kernel (format document 2.10).
+    pub flags: u64,
+    /// What is mapped.
+    pub kind: VmaKind,
+    /// Offset in what is mapped, in pages.
+    pub pgoff: u64,
+    /// Size in bytes of the file behind it, 0 without one (shared anonymous memory: see [`Shm::size`]).
+    pub file_size: u64,
+    /// Private pages that differ from what is mapped, ascending by address.
+    pub pages: Vec<PageRun>,
+}
+
+/// What a mapping maps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum VmaKind {
+    /// The kernel's own pages: vdso, and vvar in front of it.
+    Vdso,
+    /// Private memory.
+    Anon,
+    /// A private mapping of a file: index in [`Objects::files`].
+    File(usize),
+    /// Shared anonymous memory: index in [`Objects::shms`].
+    ShmAnon(usize),
+    /// A shared mapping of a file: index in [`Objects::files`].
+    ShmFile(usize),
+}
+
+/// Consecutive pages whose contents lie one after the other in the stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PageRun {
+    /// Address of the first page; in shared memory its offset, in bytes.
+    pub address: u64,
+    /// How many pages.
+    pub count: u64,
+    /// Where the contents start, as an offset in the image's own stream (0 while it is written).
+    pub offset: u64,
+}
+
+/// Shared anonymous memory.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Shm {
+    /// Bytes.
+    pub size: u64,
+    /// Pages that were ever touched, by offset.
+    pub pages: Vec<PageRun>,
+}
+
+/// Current directory and its kind.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Fs {
+    /// File mode mask.
+    pub umask: u32,
+    /// Absolute path of the current directory, without NUL.
+    pub cwd: Vec<u8>,
+    /// Absolute path of the root directory, without NUL.
+    pub root: Vec<u8>,
+}
+
+/// Actions of the signals 1 to 64.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SigHand {
+    /// Action of signal `i + 1`.
+    pub actions: [SigAction; 64],
+}
+
+/// What a signal does.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SigAction {
+    /// 0 default, 1 ignore, else the handler's address.
+    pub handler: u64,
+    /// SA_*, SA_RESTORER included.
+    pub flags: u64,
+    /// Address of the code that returns from the handler.
+    pub restorer: u64,
+    /// Signals blocked while the handler runs; bit n-1 is signal n.
+    pub mask: u64,
+}
+
+/// What the threads of a group share.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Signal {
+    /// Soft and hard limits by RLIMIT_* number; `u64::MAX` is infinity.
+    pub rlimits: [(u64, u64); 16],
+    /// ITIMER_REAL, _VIRTUAL, _PROF: nanoseconds left (0: off) and interval.
+    pub itimers: [(u64, u64); 3],
+    /// Signals pending for the whole group.
+    pub pending: Pending,
+}
+
+/// Credentials.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Cred {
+    /// uid, saved, effective, file system uid.
+    pub uids: [u32; 4],
+    /// gid, saved, effective, file system gid.
+    pub gids: [u32; 4],
+    /// Supplementary groups, strictly ascending.
+    pub groups: Vec<u32>,
+    /// Capability sets: inheritable, permitted, effective, bounding.
+    pub caps: [u64; 4],
+    /// Securebits.
+    pub securebits: u32,
+}

@@ -1,0 +1,137 @@
+//! What each task has for itself.
+#![forbid(unsafe_code)]
+
+use super::Objects;
+
+/// Everything behind the head: the state of each task, in the order of the task table.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Body {
+    /// One for each row of [`ImageHead::tasks`].
+    pub tasks: Vec<TaskState>,
+    /// What tasks share.
+    pub objects: Objects,
+}
+
+/// One task.
+#[derive(Debug, Clone, PartialEq)]
+pub enum TaskState {
+    /// It has ended and its parent has not yet asked how.
+    Zombie(Zombie),
+    /// It runs.
+    Live(Box<Live>),
+}
+
+/// A task that has ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Zombie {
+    /// Command name, NUL padded.
+    pub comm: [u8; 16],
+    /// Status in the format of wait(2).
+    pub exit_code: u32,
+    /// Signal that its parent gets; -1 for a thread that does not lead its group.
+    pub exit_signal: i32,
+    /// Parent-death signal, 0 for none.
+    pub pdeath_signal: i32,
+}
+
+/// A task that runs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Live {
+    /// Command name, NUL padded.
+    pub comm: [u8; 16],
+    /// Signal that its parent gets when it ends; -1 for a thread that does not lead its group.
+    pub exit_signal: i32,
+    /// Parent-death signal, 0 for none.
+    pub pdeath_signal: i32,
+    /// User address of set_child_tid, 0 for none.
+    pub set_child_tid: u64,
+    /// User address of the word that is cleared when the thread ends, 0 for none.
+    pub clear_child_tid: u64,
+    /// Alternate signal stack: address and bytes, both 0 for none.
+    pub altstack: (u64, u32),
+    /// User address of the robust futex list, 0 for none.
+    pub robust_list: u64,
+    /// A system call that was interrupted and must go on.
+    pub restart_block: RestartBlock,
+    /// Registers.
+    pub cpu: Cpu,
+    /// The XSAVE area in the kernel's (non-compacted) format, where the FPU was used.
+    pub fpu: Option<Vec<u8>>,
+    /// Index in [`Objects::creds`].
+    pub cred: usize,
+    /// Index in [`Objects::file_tables`].
+    pub files: usize,
+    /// Index in [`Objects::mms`].
+    pub mm: usize,
+    /// Index in [`Objects::fss`].
+    pub fs: usize,
+    /// Index in [`Objects::sighands`].
+    pub sighand: usize,
+    /// Index in [`Objects::signals`]; the same for all threads of a group.
+    pub signal: usize,
+    /// Signals pending for this thread.
+    pub pending: Pending,
+    /// Signals blocked; bit n-1 is signal n.
+    pub blocked: u64,
+    /// Restartable sequences area (extra record), where registered.
+    pub rseq: Option<Rseq>,
+}
+
+/// Registration of restartable sequences, see rseq(2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rseq {
+    /// User address of struct rseq.
+    pub address: u64,
+    /// Its length in bytes, as registered.
+    pub length: u32,
+    /// The signature that abort handlers carry.
+    pub signature: u32,
+}
+
+/// An interrupted system call: the kernel's restart block (format document 2.6).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RestartBlock {
+    /// CKPT_RESTART_BLOCK_*; 1 is none.
+    pub function: u64,
+    /// Depend on the function.
+    pub args: [u64; 4],
+    /// Nanoseconds left until it expires.
+    pub left: u64,
+}
+
+/// General registers of a 64-bit task, as ptrace(2) has them.
+#[allow(missing_docs)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Cpu {
+    pub r15: u64,
+    pub r14: u64,
+    pub r13: u64,
+    pub r12: u64,
+    pub bp: u64,
+    pub bx: u64,
+    pub r11: u64,
+    pub r10: u64,
+    pub r9: u64,
+    pub r8: u64,
+    pub ax: u64,
+    pub cx: u64,
+    pub dx: u64,
+    pub si: u64,
+    pub di: u64,
+    /// Number of the system call that the task is in, -1 for none.
+    pub orig_ax: u64,
+    pub ip: u64,
+    pub sp: u64,
+    pub flags: u64,
+    pub fs_base: u64,
+    pub gs_base: u64,
+}
+
+/// Signals that wait to be delivered.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Pending {
+    /// Which; bit n-1 is signal n.
+    pub set: u64,
+    /// Queued entries, oldest first, as 88-byte `ckpt_siginfo` (format document 2.15).
+    pub queue: Vec<[u8; 88]>,
+}

@@ -1,0 +1,112 @@
+//! Making open files, one by one or in groups, and shared memory.
+
+use super::slots::{Group, Model};
+use crate::image::{FileKind, OpenFile};
+use crate::program::{Compiler, Program, call, exact};
+
+/// Flags of open(2) that are given again when a file is opened again.
+pub(super) const REOPEN: i32 = libc::O_ACCMODE
+    | libc::O_APPEND
+    | libc::O_NONBLOCK
+    | libc::O_DIRECT
+    | libc::O_NOATIME
+    | libc::O_SYNC
+    | libc::O_DIRECTORY
+    | libc::O_PATH;
+
+impl Compiler<'_> {
+    /// Makes an open file that belongs to no group; the descriptor that it has then.
+    pub(in crate::program) fn make(
+        &mut self,
+        p: &mut Program,
+        model: &mut Model,
+        file: &OpenFile,
+        cloexec: bool,
+    ) -> i32 {
+        match &file.kind {
+            FileKind::Named { path } => self.open_named(p, model, file, path, cloexec),
+            FileKind::EventFd { count, semaphore } => {
+                let mut flags = file.flags as i32 & libc::O_NONBLOCK;
+                flags |= if *semaphore { libc::EFD_SEMAPHORE } else { 0 };
+                flags |= if cloexec { libc::EFD_CLOEXEC } else { 0 };
+                let fd = model.take();
+                p.push(exact(libc::SYS_eventfd2, &[0, flags as u64], fd as u64));
+                if *count != 0 {
+                    let count = self.data.words(&[*count]);
+                    p.push(exact(libc::SYS_write, &[fd as u64, count, 8], 8));
+                }
+                fd
+            }
+            FileKind::Pipe { .. } => -1,
+        }
+    }
+
+    /// Makes the files of a group, under the given numbers.
+    pub(super) fn make_group(
+        &mut self,
+        p: &mut Program,
+        model: &mut Model,
+        group: Group,
+        files: &[(usize, i32)],
+    ) {
+        match group {
+            Group::Pipe(pipe) => self.make_pipe(p, model, pipe, files),
+        }
+    }
+
+    /// Opens a file by its path; the descriptor that it has then.
+    fn open_named(
+        &mut self,
+        p: &mut Program,
+        model: &mut Model,
+        file: &OpenFile,
+        path: &[u8],
+        cloexec: bool,
+    ) -> i32 {
+        let mut flags = (file.flags as i32 & REOPEN) | libc::O_NOCTTY;
+        if cloexec {
+            flags |= libc::O_CLOEXEC;
+        }
+        let path = self.data.text(path);
+        let fd = model.take();
+        p.push(exact(libc::SYS_openat, &[libc::AT_FDCWD as u64, path, flags as u64], fd as u64));
+        if file.pos != 0 {
+            let args = [fd as u64, file.pos, libc::SEEK_SET as u64];
+            p.push(exact(libc::SYS_lseek, &args, file.pos));
+        }
+        fd
+    }
+
+    /// Gives a descriptor another number.
+    pub(super) fn move_to(&mut self, p: &mut Program, model: &mut Model, from: i32, to: i32) {
+        p.push(call(libc::SYS_dup3, &[from as u64, to as u64, libc::O_CLOEXEC as u64]));
+        model.open.insert(to);
+        self.close(p, model, from);
+    }
+
+    pub(in crate::program) fn close(&mut self, p: &mut Program, model: &mut Model, fd: i32) {
+        p.push(call(libc::SYS_close, &[fd as u64]));
+        model.open.remove(&fd);
+    }
+
+    /// Makes shared anonymous memory, with its contents.
+    pub(super) fn make_shms(&mut self, p: &mut Program, model: &mut Model) {
+        for (index, shm) in self.body.objects.shms.iter().enumerate() {
+            let Some(slot) = self.slots.shm(index) else { continue };
+            let name = self.data.text(b"usercr-shm");
+            let fd = model.take();
+            let cloexec = u64::from(libc::MFD_CLOEXEC);
+            p.push(exact(libc::SYS_memfd_create, &[name, cloexec], fd as u64));
+            p.push(call(libc::SYS_ftruncate, &[fd as u64, shm.size]));
+            for run in &shm.pages {
+                let (len, from) = (run.count * crate::image::PAGE, self.facts.image.1 + run.offset);
+                let place = [fd as u64, run.address, libc::SEEK_SET as u64];
+                p.push(exact(libc::SYS_lseek, &place, run.address));
+                let from = self.data.own(&from.to_le_bytes());
+                let copy = [fd as u64, self.slots.image() as u64, from, len];
+                p.push(exact(libc::SYS_sendfile, &copy, len));
+            }
+            self.move_to(p, model, fd, slot);
+        }
+    }
+}

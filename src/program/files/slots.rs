@@ -1,0 +1,160 @@
+//! Which descriptor numbers are open, and which are set aside for what several processes share.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use super::{Facts, Flags, Plan};
+use crate::image::{Body, FileKind, Live, TaskState};
+
+/// Which descriptors of a task are open.
+#[derive(Debug, Clone, Default)]
+pub(in crate::program) struct Model {
+    pub(super) open: BTreeSet<i32>,
+}
+
+/// Open files that come into being together, by their index in the table of their kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum Group {
+    /// The ends of a pipe.
+    Pipe(usize),
+}
+
+impl Group {
+    /// The group that a file belongs to, if any.
+    pub(super) fn of(kind: &FileKind) -> Option<Group> {
+        match *kind {
+            FileKind::Pipe { pipe } => Some(Group::Pipe(pipe)),
+            FileKind::Named { .. } | FileKind::EventFd { .. } => None,
+        }
+    }
+}
+
+impl Model {
+    /// The number that the kernel gives next.
+    pub(in crate::program) fn lowest(&self) -> i32 {
+        (0..)
+            .zip(self.open.iter())
+            .find(|(n, open)| *n != **open)
+            .map_or_else(|| self.open.len() as i32, |(n, _)| n)
+    }
+
+    pub(super) fn take(&mut self) -> i32 {
+        let fd = self.lowest();
+        self.open.insert(fd);
+        fd
+    }
+}
+
+/// Descriptors with high numbers that the root task opens and all tasks inherit.
+#[derive(Debug)]
+pub(in crate::program) struct Slots {
+    pub(super) base: i32,
+    debug: bool,
+    log: bool,
+    files: HashMap<usize, i32>,
+    shms: HashMap<usize, i32>,
+    /// The first number behind all slots.
+    pub(super) next: i32,
+    /// The groups whose files have slots.
+    pub(super) groups: BTreeSet<Group>,
+}
+
+impl Slots {
+    /// Gives a slot to whatever more than one process uses.
+    pub(in crate::program) fn new(plan: &Plan, body: &Body, facts: &Facts) -> Slots {
+        let base = facts.staging;
+        let mut slots = Slots {
+            base,
+            debug: facts.debug.is_some(),
+            log: facts.log.is_some(),
+            files: HashMap::new(),
+            shms: HashMap::new(),
+            next: base + 3,
+            groups: BTreeSet::new(),
+        };
+        let group_of = |file: usize| Group::of(&body.objects.files.get(file)?.kind);
+        let mut users: BTreeMap<usize, usize> = BTreeMap::new();
+        let mut group_users: HashMap<Group, BTreeSet<usize>> = HashMap::new();
+        for (index, task) in body.tasks.iter().enumerate() {
+            let TaskState::Live(live) = task else { continue };
+            if plan.tasks.get(index).is_some_and(|t| t.flags.has(Flags::THREAD)) {
+                continue;
+            }
+            for file in files_of(body, live) {
+                *users.entry(file).or_default() += 1;
+                if let Some(group) = group_of(file) {
+                    group_users.entry(group).or_default().insert(index);
+                }
+            }
+        }
+        for (&file, &count) in &users {
+            let group = group_of(file);
+            let shared = match &group {
+                Some(group) => group_users.get(group).is_some_and(|u| u.len() > 1),
+                None => count > 1,
+            };
+            if shared {
+                slots.files.insert(file, slots.next);
+                slots.next += 1;
+                slots.groups.extend(group);
+            }
+        }
+        for shm in 0..body.objects.shms.len() {
+            slots.shms.insert(shm, slots.next);
+            slots.next += 1;
+        }
+        slots
+    }
+
+    pub(in crate::program) fn image(&self) -> i32 {
+        self.base
+    }
+
+    pub(in crate::program) fn events(&self) -> i32 {
+        self.base + 1
+    }
+
+    pub(in crate::program) fn debug(&self) -> Option<i32> {
+        self.debug.then_some(self.base + 2)
+    }
+
+    /// The log of restart(2): no program that has this needs another slot.
+    pub(in crate::program) fn log(&self) -> Option<i32> {
+        self.log.then_some(self.base + 3)
+    }
+
+    /// Files that have a slot, with it, ascending.
+    pub(super) fn shared(&self) -> Vec<(usize, i32)> {
+        let mut files: Vec<(usize, i32)> = self.files.iter().map(|(&f, &s)| (f, s)).collect();
+        files.sort_unstable();
+        files
+    }
+
+    pub(in crate::program) fn file(&self, file: usize) -> Option<i32> {
+        self.files.get(&file).copied()
+    }
+
+    pub(in crate::program) fn shm(&self, shm: usize) -> Option<i32> {
+        self.shms.get(&shm).copied()
+    }
+
+    /// What is open in a task that has just been forked.
+    pub(in crate::program) fn base_model(&self) -> Model {
+        let mut open: BTreeSet<i32> = (self.base..self.next).collect();
+        if !self.debug {
+            open.remove(&(self.base + 2));
+        }
+        Model { open }
+    }
+}
+
+/// Files that a process needs for its descriptors and its mappings, each once, ascending.
+pub(super) fn files_of(body: &Body, live: &Live) -> BTreeSet<usize> {
+    let mut files = BTreeSet::new();
+    if let Some(table) = body.objects.file_tables.get(live.files) {
+        files.extend(table.descriptors.iter().map(|d| d.file));
+    }
+    if let Some(mm) = body.objects.mms.get(live.mm) {
+        files.extend(crate::program::memory::files_of(mm));
+    }
+    files
+}
