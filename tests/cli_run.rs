@@ -335,3 +335,22 @@ fn an_interrupted_demo_leaves_nothing() {
     assert!(!dir.exists());
     assert!(!root.is_some_and(lives));
 }
+
+#[test]
+fn credentials_that_the_caller_cannot_give_are_refused_before_anything_is_forked() {
+    // SAFETY: no arguments.
+    if unsafe { libc::geteuid() } != 0 {
+        eprintln!("skipped: only root can become another user");
+        return;
+    }
+    let place = Place::new();
+    place.saved(1_000_000);
+    let image = File::open(place.path("image")).expect("the image");
+    let mut command = usercr(&["restart", "-", "--new-pids"]);
+    let out = command.stdin(image).uid(65534).gid(65534).output().expect("usercr runs");
+    let said = text(&out.stderr);
+    assert!(!out.status.success());
+    assert!(said.contains("task 0: it ran as uid 0: the caller is another user"), "{said}");
+    let last = place.last();
+    assert_eq!(place.last(), last);
+}

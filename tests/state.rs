@@ -29,7 +29,9 @@ macro_rules! states {
 }
 
 states! {
+    credentials,
     eventfd,
+    settings,
 }
 
 /// How to restart.

@@ -15,12 +15,13 @@ use super::inject::{self, Subject};
 use super::memory::{Memory, Pages};
 use super::names::Names;
 use super::stop::Tree;
-use super::{head, ids, parallel, signals};
+use super::{head, ids, parallel, settings, signals};
 use crate::error::DumpError;
 use crate::image::{Body, Cred, Fs, HeadExtra, ImageHead, Live, TaskState, Zombie};
 use crate::sys::kcmp::{self, Kind};
 use crate::sys::procfs::Mapping;
 use crate::sys::remote::Answers;
+use crate::sys::sched;
 use crate::sys::vdso;
 
 /// All that an image says.
@@ -186,6 +187,8 @@ struct Builder {
     table_sharing: Sharing,
     fs_sharing: Sharing,
     creds: Vec<Cred>,
+    /// CPUs in use.
+    online: Option<Vec<u64>>,
     /// Address space, signal actions and signal state of each thread group, by its pid.
     groups: HashMap<i32, (usize, usize, usize)>,
 }
@@ -199,6 +202,7 @@ impl Builder {
             table_sharing: Sharing::new(Kind::Files),
             fs_sharing: Sharing::new(Kind::Fs),
             creds: Vec::new(),
+            online: sched::online(),
             groups: HashMap::new(),
         }
     }
@@ -226,6 +230,7 @@ impl Builder {
                 *self.groups.entry(facts.pid).or_insert((mm, made, made))
             }
         };
+        let settings = settings::read(facts, &answers, self.online.as_deref())?;
         let (address, flags, size) = answers.altstack;
         let disabled = flags & libc::SS_DISABLE != 0;
         if flags & !(libc::SS_DISABLE | libc::SS_ONSTACK) != 0 {
@@ -253,6 +258,7 @@ impl Builder {
             pending: signals::pending(facts, thread, false)?,
             blocked: machine.mask,
             rseq: machine.rseq,
+            settings: Some(settings),
         })
     }
 

@@ -140,12 +140,6 @@ fn refuse_privileges(facts: &Facts, own: &Status) -> Result<(), DumpError> {
     if (status.seccomp, status.seccomp_filters) != (own.seccomp, own.seccomp_filters) {
         return Err(facts.refuse("the task", "it is restricted by seccomp"));
     }
-    if status.no_new_privs && !own.no_new_privs {
-        return Err(facts.refuse("the task", "no_new_privs is set"));
-    }
-    if status.caps[4] != 0 {
-        return Err(facts.refuse("the task", "it has ambient capabilities"));
-    }
     Ok(())
 }
 
@@ -180,14 +174,6 @@ fn check_process(facts: &Facts) -> Result<(), DumpError> {
     let timers = format!("/proc/{}/timers", facts.pid);
     if procfs::read(&timers).is_ok_and(|t| !t.is_empty()) {
         return Err(facts.refuse("POSIX timers", "they cannot be saved"));
-    }
-    /// ADDR_NO_RANDOMIZE of sys/personality.h concerns only exec.
-    const NO_RANDOMIZE: u64 = 0x0004_0000;
-    let personality = facts.file("personality")?;
-    let text = String::from_utf8_lossy(&personality);
-    let value = u64::from_str_radix(text.trim(), 16).map_err(|_| facts.malformed("personality"))?;
-    if value & !NO_RANDOMIZE != 0 {
-        return Err(facts.refuse("personality", format!("{value:#x} cannot be saved")));
     }
     Ok(())
 }

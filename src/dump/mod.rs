@@ -18,6 +18,7 @@ mod names;
 pub mod output;
 mod parallel;
 mod resume;
+mod settings;
 mod signals;
 mod stop;
 

@@ -2,9 +2,9 @@
 //! reader that does not know one passes over it by its length, and so does this one.
 #![forbid(unsafe_code)]
 
-use super::cursor::{Cursor, Source};
+use super::cursor::{Cursor, Fixed, Source, arrays};
 use super::records::{self, FIRST_EXTRA};
-use super::{HeadExtra, Rseq, Vdso};
+use super::{HeadExtra, Rseq, Settings, Vdso};
 use crate::error::ImageError;
 
 /// Reads our records behind the task table. The cursor is then in front of the first task.
@@ -52,7 +52,21 @@ pub(crate) fn read_head<S: Source>(cursor: &mut Cursor<S>) -> Result<HeadExtra, 
 pub(crate) struct TaskExtra {
     /// Restartable sequences.
     pub rseq: Option<Rseq>,
+    /// SETTINGS and AFFINITY.
+    pub settings: Option<Settings>,
 }
+
+/// Bits of the flags of a SETTINGS record.
+pub(crate) mod flag {
+    pub const NO_NEW_PRIVS: u32 = 1;
+    pub const SUBREAPER: u32 = 2;
+    pub const DUMPABLE: u32 = 4;
+    pub const THP_DISABLED: u32 = 8;
+    pub const ALL: u32 = 15;
+}
+
+/// Most bytes of an AFFINITY record: the kernel knows at most 8192 CPUs.
+const AFFINITY_MOST: u32 = 1024;
 
 /// Reads our records behind the SIGNAL_TASK of a task. The cursor is then in front of the next one.
 pub(crate) fn read_task<S: Source>(cursor: &mut Cursor<S>) -> Result<TaskExtra, ImageError> {
@@ -72,6 +86,20 @@ pub(crate) fn read_task<S: Source>(cursor: &mut Cursor<S>) -> Result<TaskExtra, 
             if extra.rseq.replace(rseq).is_some() {
                 return Err(record.bad("comes twice"));
             }
+        } else if header.kind == records::SETTINGS.number {
+            let settings = settings(&cursor.fixed::<88>(&header, name)?)?;
+            if extra.settings.replace(settings).is_some() {
+                return Err(header.bad(name, "comes twice"));
+            }
+        } else if header.kind == records::AFFINITY.number {
+            let bytes = cursor.payload(&header, name, AFFINITY_MOST)?;
+            let Some(settings) = &mut extra.settings else {
+                return Err(header.bad(name, "must stand behind SETTINGS"));
+            };
+            if bytes.len() % 8 != 0 || !settings.affinity.is_empty() {
+                return Err(header.bad(name, "must come once, in words of 64 bits"));
+            }
+            settings.affinity = arrays::<8>(&bytes).map(|&word| u64::from_le_bytes(word)).collect();
         } else if records::kind(header.kind).is_some() {
             return Err(header.bad(name, "does not belong behind a task"));
         } else {
@@ -79,4 +107,34 @@ pub(crate) fn read_task<S: Source>(cursor: &mut Cursor<S>) -> Result<TaskExtra, 
         }
     }
     Ok(extra)
+}
+
+fn settings(record: &Fixed<88>) -> Result<Settings, ImageError> {
+    let (flags, oom_score_adj) = (record.u32::<76>(), record.i32::<72>());
+    if flags & !flag::ALL != 0 {
+        return Err(record.bad(format!("flags {flags:#x}")));
+    }
+    if !(-1000..=1000).contains(&oom_score_adj) {
+        return Err(record.bad(format!("OOM score adjustment {oom_score_adj}")));
+    }
+    Ok(Settings {
+        sched: [
+            record.u64::<8>(),
+            record.u64::<16>(),
+            record.u64::<24>(),
+            record.u64::<32>(),
+            record.u64::<40>(),
+            record.u64::<48>(),
+        ],
+        affinity: Vec::new(),
+        io_priority: record.u32::<56>(),
+        timer_slack: record.u64::<64>(),
+        personality: record.u32::<60>(),
+        oom_score_adj,
+        no_new_privs: flags & flag::NO_NEW_PRIVS != 0,
+        subreaper: flags & flag::SUBREAPER != 0,
+        dumpable: flags & flag::DUMPABLE != 0,
+        thp_disabled: flags & flag::THP_DISABLED != 0,
+        ambient: record.u64::<80>(),
+    })
 }

@@ -75,6 +75,35 @@ pub struct Live {
     pub blocked: u64,
     /// Restartable sequences area (extra record), where registered.
     pub rseq: Option<Rseq>,
+    /// What else the kernel keeps for it (extra record).
+    pub settings: Option<Settings>,
+}
+
+/// Settings of a task that version 6 has no place for. Those of a process are the same in all its threads.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// Policy, niceness and priorities: struct sched_attr of sched_setattr(2), its first 48 bytes.
+    pub sched: [u64; 6],
+    /// CPUs that it may run on, 64 in each word, lowest first; empty: all.
+    pub affinity: Vec<u64>,
+    /// ioprio_set(2); 0: by its niceness.
+    pub io_priority: u32,
+    /// Timer slack in nanoseconds.
+    pub timer_slack: u64,
+    /// personality(2).
+    pub personality: u32,
+    /// -1000 to 1000; of the process.
+    pub oom_score_adj: i32,
+    /// prctl(2), PR_SET_NO_NEW_PRIVS.
+    pub no_new_privs: bool,
+    /// prctl(2), PR_SET_CHILD_SUBREAPER; of the process.
+    pub subreaper: bool,
+    /// prctl(2), PR_SET_DUMPABLE; of the process.
+    pub dumpable: bool,
+    /// Whether transparent huge pages are off for it; of the process.
+    pub thp_disabled: bool,
+    /// Ambient capabilities.
+    pub ambient: u64,
 }
 
 /// Registration of restartable sequences, see rseq(2).

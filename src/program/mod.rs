@@ -35,12 +35,15 @@ mod pending;
 /// Programs for a kernel that has restart(2).
 pub mod stubs;
 
-/// Signals, credentials, limits, and the way to the last barrier.
+/// Credentials and the settings of a task.
+mod settings;
+
+/// Signals, limits, and the way to the last barrier.
 mod signals;
 
 use std::collections::HashMap;
 
-use crate::image::{Body, ImageHead, Live, TaskState};
+use crate::image::{Body, Cred, ImageHead, Live, Settings, TaskState};
 use crate::plan::{Flags, Plan};
 use data::Data;
 use insn::{Insn, Layout, Op, Stage};
@@ -91,6 +94,12 @@ pub struct Facts {
     pub rlimits: [(u64, u64); 16],
     /// Addresses of the vm's handlers of SIGUSR1 and SIGSEGV.
     pub handlers: (u64, u64),
+    /// Settings of the caller, which the tasks inherit.
+    pub own: Settings,
+    /// Credentials of the caller, likewise.
+    pub cred: Cred,
+    /// Core dump filter of the caller, likewise; None where the kernel has none.
+    pub dump_filter: Option<u64>,
     /// Directory to chroot to.
     pub root: Option<Vec<u8>>,
     /// A mount namespace of its own for the tree.
@@ -263,6 +272,7 @@ impl<'a> Compiler<'a> {
             if self.is_thread(task) {
                 self.await_group(&mut p, task);
             } else {
+                self.proc_settings(&mut p, live);
                 self.place(&mut p, live);
                 self.memory(&mut p, live);
                 self.descriptors(&mut p, live);

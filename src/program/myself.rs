@@ -58,6 +58,7 @@ impl Compiler<'_> {
         self.leave_memory(&mut p);
         self.leave_descriptors(&mut p);
         self.open_shared(&mut p);
+        self.proc_settings(&mut p, live);
         self.place(&mut p, live);
         self.memory(&mut p, live);
         self.descriptors(&mut p, live);
@@ -67,6 +68,7 @@ impl Compiler<'_> {
         self.thread_state(&mut p, 0, live);
         self.close_slots(&mut p);
         self.timers(&mut p, live);
+        self.settings(&mut p, live);
         self.prctl(&mut p, libc::PR_SET_PDEATHSIG, live.pdeath_signal as u64);
         self.hand_over(&mut p, live, farewell);
         p

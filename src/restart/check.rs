@@ -9,7 +9,7 @@ use super::facts;
 use super::launch::Tree;
 use super::{Conditions, Mode, Options};
 use crate::error::{Error, PlanError, RestartError, SysError};
-use crate::image::{Body, ImageHead, TaskState};
+use crate::image::{Body, Cred, ImageHead, TaskState};
 use crate::plan::{self, Plan, PlanOptions};
 use crate::program::memory::vdso_extent;
 use crate::sys::procfs;
@@ -80,34 +80,56 @@ pub fn machine(head: &ImageHead, body: &Body) -> Result<(), Error> {
     credentials(body)
 }
 
-/// The tasks run with the caller's credentials, so these must be the image's.
+/// Capabilities that changes of credentials need (capabilities(7)).
+const SETGID: u64 = 1 << 6;
+const SETUID: u64 = 1 << 7;
+const SETPCAP: u64 = 1 << 8;
+
+/// Each task takes its credentials itself, with the rights of the caller: these must suffice.
 fn credentials(body: &Body) -> Result<(), Error> {
-    let own = facts::own_status()?;
+    let status = facts::own_status()?;
+    let own = facts::own_cred(&status);
     for (index, task) in body.tasks.iter().enumerate() {
         let TaskState::Live(live) = task else { continue };
         let Some(cred) = body.objects.creds.get(live.cred) else { continue };
-        // status has real, effective, saved, fs; the image real, saved, effective, fs.
-        let order = |ids: [u32; 4]| [ids[0], ids[2], ids[1], ids[3]];
-        let caps = [own.caps[0], own.caps[1], own.caps[2]];
-        let groups = {
-            let mut groups = own.groups.clone();
-            groups.sort_unstable();
-            groups.dedup();
-            groups
-        };
-        if cred.groups != groups || cred.caps.get(..3) != Some(&caps[..]) {
-            let text = format!("task {index}: its groups or capabilities differ from the caller's");
-            return Err(RestartError::Credentials(text).into());
+        if *cred == own {
+            continue;
         }
-        if cred.uids != order(own.uids) || cred.gids != order(own.gids) {
-            let text = format!(
-                "task {index}: it ran as uid {} gid {}, this restart runs as uid {} gid {}",
-                cred.uids[2], cred.gids[2], own.uids[1], own.gids[1]
-            );
+        if let Some((what, need)) = obstacle(&own, cred) {
+            let text = format!("task {index}: {what}: the caller {need}");
             return Err(RestartError::Credentials(text).into());
         }
     }
     Ok(())
+}
+
+/// What a caller with credentials `own` cannot give to a task, and why not.
+fn obstacle(own: &Cred, wanted: &Cred) -> Option<(String, &'static str)> {
+    let [_, own_permitted, own_effective, own_bounding] = own.caps;
+    let [inheritable, permitted, _, bounding] = wanted.caps;
+    let may = |capability: u64| own_effective & capability != 0;
+    // real, saved, effective, file system
+    if wanted.uids.iter().any(|id| !own.uids.contains(id)) && !may(SETUID) {
+        let what = format!("it ran as uid {}", wanted.uids[2]);
+        return Some((what, "is another user and has not CAP_SETUID"));
+    }
+    if wanted.gids.iter().any(|id| !own.gids.contains(id)) && !may(SETGID) {
+        return Some((format!("it ran with gid {}", wanted.gids[2]), "has not CAP_SETGID"));
+    }
+    if wanted.groups != own.groups && !may(SETGID) {
+        return Some(("it had other supplementary groups".into(), "has not CAP_SETGID"));
+    }
+    if permitted & !own_permitted != 0 || inheritable & !(own_permitted | own.caps[0]) != 0 {
+        return Some(("it had more capabilities".into(), "cannot give away what it has not"));
+    }
+    if bounding & !own_bounding != 0 {
+        return Some(("its capability bounding set was larger".into(), "cannot extend its own"));
+    }
+    if (bounding != own_bounding || wanted.securebits != own.securebits) && !may(SETPCAP) {
+        let what = "its bounding set or securebits were other ones".into();
+        return Some((what, "has not CAP_SETPCAP"));
+    }
+    None
 }
 
 /// Tells what failed in setting up mounts and was tolerated.
@@ -119,5 +141,48 @@ pub fn notes(tree: &Tree, options: &Options<'_>) {
             let why = std::io::Error::from_raw_os_error(-result as i32);
             options.report.error(format!("unmount of {place}: {why}"));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cred(id: u32, caps: u64) -> Cred {
+        let sets = [0, caps, caps, u64::MAX];
+        Cred { uids: [id; 4], gids: [id; 4], groups: vec![id], caps: sets, securebits: 0 }
+    }
+
+    #[test]
+    fn root_may_become_anybody() {
+        assert_eq!(obstacle(&cred(0, u64::MAX), &cred(1000, 0)), None);
+        let fewer = Cred { securebits: 1, caps: [0, 0, 0, 1], ..cred(0, 0) };
+        assert_eq!(obstacle(&cred(0, u64::MAX), &fewer), None);
+    }
+
+    #[test]
+    fn others_may_not() {
+        let own = cred(1000, 0);
+        let reason = |wanted: Cred| obstacle(&own, &wanted).expect("an obstacle");
+        let (what, why) = reason(cred(0, 0));
+        assert_eq!(
+            (what.as_str(), why),
+            ("it ran as uid 0", "is another user and has not CAP_SETUID")
+        );
+        assert_eq!(reason(Cred { gids: [1000, 5, 5, 5], ..own.clone() }).1, "has not CAP_SETGID");
+        assert_eq!(reason(Cred { groups: vec![], ..own.clone() }).1, "has not CAP_SETGID");
+        let more = Cred { caps: [0, 1, 0, u64::MAX], ..own.clone() };
+        assert_eq!(reason(more).1, "cannot give away what it has not");
+        assert_eq!(reason(Cred { securebits: 1, ..own.clone() }).1, "has not CAP_SETPCAP");
+        let bounded = Cred { caps: [0, 0, 0, 1], ..own.clone() };
+        assert_eq!(obstacle(&bounded, &own).expect("an obstacle").1, "cannot extend its own");
+    }
+
+    #[test]
+    fn a_user_may_give_up_its_own() {
+        let own = cred(1000, 3);
+        assert_eq!(obstacle(&own, &cred(1000, 1)), None);
+        let switched = Cred { uids: [1000, 0, 1000, 1000], ..own.clone() };
+        assert_eq!(obstacle(&switched, &Cred { uids: [0; 4], ..own }), None);
     }
 }

@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{Conditions, Mode, Options};
 use crate::error::{Error, RestartError, SysError};
-use crate::image::Body;
+use crate::image::{Body, Cred, Settings};
 use crate::plan::Plan;
 use crate::program::{Facts, insn::Layout, task_count};
-use crate::sys::{process, procfs, signal, vdso};
+use crate::sys::{process, procfs, sched, signal, vdso};
 use crate::vm;
 
 /// Address behind the last that a 64-bit task can have (4-level page tables).
@@ -74,6 +74,9 @@ pub fn gather(
         ignored: signal::ignored(),
         rlimits: std::array::from_fn(|resource| process::rlimit(resource as u32)),
         handlers: (region.0 + orphan, region.0 + fault),
+        own: own_settings(&status)?,
+        dump_filter: own_dump_filter(),
+        cred: own_cred(&status),
         root: options.root.map(|root| root.to_bytes().to_vec()),
         mntns: options.mntns || options.mnt_pty,
         devpts: options.mnt_pty.then(|| options.fail.has(Conditions::MNTPTY)),
@@ -87,6 +90,52 @@ fn own_maps() -> Result<Vec<procfs::Mapping>, Error> {
     let data = procfs::read(path).map_err(|e| SysError::new(path, e))?;
     let bad = || SysError::new(path, std::io::ErrorKind::InvalidData.into());
     Ok(procfs::smaps(&data).ok_or_else(bad)?)
+}
+
+/// Settings of the calling thread, which the tasks inherit.
+pub fn own_settings(status: &procfs::Status) -> Result<Settings, Error> {
+    let failed = |what: &'static str| move |e| SysError::new(what, e);
+    let path = "/proc/self/oom_score_adj";
+    let oom = procfs::read(path).map_err(failed(path))?;
+    let oom = String::from_utf8_lossy(&oom).trim().parse();
+    let oom = oom.map_err(|_| SysError::new(path, std::io::ErrorKind::InvalidData.into()))?;
+    let process = process::own_settings();
+    Ok(Settings {
+        sched: sched::attributes(0).map_err(failed("sched_getattr"))?,
+        affinity: sched::affinity(0).map_err(failed("sched_getaffinity"))?,
+        io_priority: sched::io_priority(0).map_err(failed("ioprio_get"))?,
+        timer_slack: process.timer_slack,
+        personality: process.personality,
+        oom_score_adj: oom,
+        no_new_privs: status.no_new_privs,
+        subreaper: false,
+        dumpable: process.dumpable,
+        thp_disabled: process.thp_disabled,
+        ambient: status.caps[4],
+    })
+}
+
+/// Core dump filter of this process.
+pub fn own_dump_filter() -> Option<u64> {
+    let data = procfs::read("/proc/self/coredump_filter").ok()?;
+    u64::from_str_radix(String::from_utf8_lossy(&data).trim(), 16).ok()
+}
+
+/// Credentials of the calling thread, as an image has them.
+pub fn own_cred(status: &procfs::Status) -> Cred {
+    // status has real, effective, saved, fs; the image real, saved, effective, fs.
+    let order = |[real, effective, saved, fs]: [u32; 4]| [real, saved, effective, fs];
+    let mut groups = status.groups.clone();
+    groups.sort_unstable();
+    groups.dedup();
+    let [inheritable, permitted, effective, bounding, _] = status.caps;
+    Cred {
+        uids: order(status.uids),
+        gids: order(status.gids),
+        groups,
+        caps: [inheritable, permitted, effective, bounding],
+        securebits: process::own_settings().securebits,
+    }
 }
 
 /// What the kernel says of the calling thread.

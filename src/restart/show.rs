@@ -88,13 +88,20 @@ fn title(compiled: &Compiled, plan: &Plan, body: &Body, index: usize) -> String 
     found.map_or_else(|| format!("program {index}"), |(_, title)| (*title).to_owned())
 }
 
-/// Facts as of a caller with no limits, nothing ignored, and the vdso of the image.
+/// Facts as of a caller with no limits, nothing ignored, the root task's credentials and settings, and the
+/// vdso of the image.
 fn facts(head: &ImageHead, plan: &Plan, body: &Body, mode: Mode) -> Result<Facts, Error> {
     let vdso = own_pages(head.extra.vdso.as_ref());
     let hole = facts::find_hole(vdso.iter().copied(), body).ok_or(RestartError::NoHole)?;
     let region = facts::place(hole, 0);
     let pidns = mode == Mode::PidNs;
     let layout = Layout { base: region.0, tasks: task_count(plan, pidns) as u64, stack: PAGE };
+    let root = body.tasks.iter().find_map(|task| match task {
+        TaskState::Live(live) => Some(live),
+        TaskState::Zombie(_) => None,
+    });
+    let cred = root.and_then(|live| body.objects.creds.get(live.cred));
+    let dump_filter = root.and_then(|live| body.objects.mms.get(live.mm)).map(|mm| mm.flags >> 2);
     Ok(Facts {
         layout,
         keep_pids: mode != Mode::NewPids,
@@ -115,6 +122,9 @@ fn facts(head: &ImageHead, plan: &Plan, body: &Body, mode: Mode) -> Result<Facts
         ignored: 0,
         rlimits: [(u64::MAX, u64::MAX); 16],
         handlers: (region.0, region.0),
+        own: root.and_then(|live| live.settings.clone()).unwrap_or_default(),
+        dump_filter,
+        cred: cred.cloned().unwrap_or_default(),
         root: None,
         mntns: false,
         devpts: None,

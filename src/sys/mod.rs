@@ -18,6 +18,8 @@ pub mod procfs;
 
 pub mod vdso;
 
+pub mod sched;
+
 pub mod signal;
 
 pub mod remote;

@@ -138,3 +138,33 @@ pub fn own_rseq() -> Option<(u64, Vec<u32>)> {
     }
     Some((thread.wrapping_add_signed(offset as i64), lengths))
 }
+
+/// What prctl(2) and personality(2) tell of the calling thread.
+#[derive(Debug, Clone, Copy)]
+pub struct OwnSettings {
+    /// In nanoseconds.
+    pub timer_slack: u64,
+    /// personality(2).
+    pub personality: u32,
+    /// Whether PR_GET_DUMPABLE is 1.
+    pub dumpable: bool,
+    /// Whether transparent huge pages are off.
+    pub thp_disabled: bool,
+    /// See capabilities(7).
+    pub securebits: u32,
+}
+
+/// Asks the kernel about the calling thread.
+pub fn own_settings() -> OwnSettings {
+    // SAFETY: these options only return a number; the kernel wants the unused arguments to be 0.
+    let get = |option| unsafe { libc::prctl(option, 0, 0, 0, 0) };
+    // SAFETY: this value asks only.
+    let personality = unsafe { libc::personality(0xffff_ffff) };
+    OwnSettings {
+        timer_slack: get(libc::PR_GET_TIMERSLACK).max(0) as u64,
+        personality: personality as u32,
+        dumpable: get(libc::PR_GET_DUMPABLE) == 1,
+        thp_disabled: get(libc::PR_GET_THP_DISABLE) == 1,
+        securebits: get(libc::PR_GET_SECUREBITS).max(0) as u32,
+    }
+}

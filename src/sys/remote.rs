@@ -82,6 +82,25 @@ std::arch::global_asm!(
     "mov $27, %edi",
     "syscall",
     "mov %rax, 144(%r12)",
+    // prctl(PR_GET_DUMPABLE)
+    "mov $157, %eax",
+    "mov $3, %edi",
+    "syscall",
+    "mov %rax, 168(%r12)",
+    // prctl(PR_GET_TIMERSLACK)
+    "mov $157, %eax",
+    "mov $30, %edi",
+    "syscall",
+    "mov %rax, 176(%r12)",
+    // prctl(PR_GET_THP_DISABLE, 0, 0, 0, 0)
+    "mov $157, %eax",
+    "mov $42, %edi",
+    "xor %esi, %esi",
+    "xor %edx, %edx",
+    "xor %r10d, %r10d",
+    "xor %r8d, %r8d",
+    "syscall",
+    "mov %rax, 184(%r12)",
     // rt_sigaction(n, NULL, page + 256 + 32 * (n - 1), 8) for each n in the set
     "mov usercr_remote_data+144(%rip), %r14",
     "3:",
@@ -274,6 +293,12 @@ pub struct Answers {
     pub subreaper: bool,
     /// Securebits, see capabilities(7).
     pub securebits: u32,
+    /// prctl(2), PR_GET_DUMPABLE.
+    pub dumpable: u32,
+    /// Timer slack of the thread in nanoseconds.
+    pub timer_slack: u64,
+    /// Whether transparent huge pages are off for the process.
+    pub thp_disabled: bool,
     /// Actions of the signals that were asked for: handler, flags, restorer, mask.
     pub actions: [[u64; 4]; 64],
 }
@@ -305,6 +330,9 @@ impl Answers {
             pdeath_signal: half(136) as i32,
             subreaper: half(140) != 0,
             securebits: u32::try_from(word(144)).unwrap_or(0),
+            dumpable: u32::try_from(word(168)).unwrap_or(0),
+            timer_slack: word(176),
+            thp_disabled: word(184) == 1,
             actions,
         })
     }

@@ -165,6 +165,7 @@ pub fn write_tree(file: &mut File, rows: &[[i32; 5]], code: &[u8], name: &str, b
         pending: Pending::default(),
         blocked: 0,
         rseq: None,
+        settings: None,
     };
     let body = Body {
         // Each process has an object of each kind for itself.

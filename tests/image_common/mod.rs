@@ -89,6 +89,7 @@ pub fn smallest() -> (ImageHead, Body) {
         pending: Pending::default(),
         blocked: 0,
         rseq: None,
+        settings: None,
     };
     let page = Vma {
         start: 0x10_0000,
@@ -227,6 +228,25 @@ impl Maker {
                 length: 32,
                 signature: 0x5305_3053,
             }),
+            settings: self.random.one_in(2).then(|| self.settings()),
+        }
+    }
+
+    fn settings(&mut self) -> Settings {
+        let flags = self.random.word();
+        let affinity = (0..self.random.below(3)).map(|_| self.random.word()).collect();
+        Settings {
+            sched: [(); 6].map(|()| self.random.word()),
+            affinity,
+            io_priority: self.random.word() as u32,
+            timer_slack: self.random.word(),
+            personality: self.random.word() as u32,
+            oom_score_adj: self.random.below(2001) as i32 - 1000,
+            no_new_privs: flags & 1 != 0,
+            subreaper: flags & 2 != 0,
+            dumpable: flags & 4 != 0,
+            thp_disabled: flags & 8 != 0,
+            ambient: self.random.word(),
         }
     }
 

@@ -80,6 +80,7 @@ pub(super) fn read<S: Source>(
         pending,
         blocked,
         rseq: extra.rseq,
+        settings: extra.settings,
     })))
 }
 

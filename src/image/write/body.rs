@@ -3,8 +3,9 @@
 
 use super::{Thing, Writer, entry, unwritable};
 use crate::error::ImageError;
+use crate::image::extra::flag;
 use crate::image::records;
-use crate::image::{Live, Pending, Signal, TaskState, Zombie};
+use crate::image::{Live, Pending, Settings, Signal, TaskState, Zombie};
 
 /// State and exit state of a task that has ended.
 const TASK_DEAD: u32 = 64;
@@ -63,7 +64,36 @@ impl Writer<'_> {
                 r.u64(rseq.address).u32(rseq.length).u32(rseq.signature);
             })?;
         }
+        if let Some(settings) = &live.settings {
+            self.settings(settings)?;
+        }
         Ok(())
+    }
+
+    fn settings(&mut self, settings: &Settings) -> Result<(), ImageError> {
+        let flags = [
+            (settings.no_new_privs, flag::NO_NEW_PRIVS),
+            (settings.subreaper, flag::SUBREAPER),
+            (settings.dumpable, flag::DUMPABLE),
+            (settings.thp_disabled, flag::THP_DISABLED),
+        ];
+        let flags = flags.iter().filter(|(set, _)| *set).fold(0, |all, (_, flag)| all | flag);
+        self.out.record(records::SETTINGS, |r| {
+            for word in settings.sched {
+                r.u64(word);
+            }
+            r.u32(settings.io_priority).u32(settings.personality);
+            r.u64(settings.timer_slack).i32(settings.oom_score_adj).u32(flags);
+            r.u64(settings.ambient);
+        })?;
+        if settings.affinity.is_empty() {
+            return Ok(());
+        }
+        self.out.record(records::AFFINITY, |r| {
+            for &word in &settings.affinity {
+                r.u64(word);
+            }
+        })
     }
 
     /// THREAD, RESTART_BLOCK, CPU and CPU_FPU.

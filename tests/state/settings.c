@@ -1,0 +1,152 @@
+/* Scheduling and the other settings of threads and processes. */
+#include "state.h"
+#include <linux/ioprio.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/personality.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+static pthread_barrier_t start, looked;
+static int first_cpu;
+
+/* A file of /proc/self with one number. */
+static long number(const char *name, int base)
+{
+	char path[64], text[64] = "";
+	snprintf(path, sizeof path, "/proc/self/%s", name);
+	int fd = open(path, O_RDONLY);
+	NEED(fd >= 0 && read(fd, text, sizeof text - 1) > 0 && close(fd) == 0);
+	return strtol(text, NULL, base);
+}
+
+static void set_number(const char *name, const char *value)
+{
+	char path[64];
+	snprintf(path, sizeof path, "/proc/self/%s", name);
+	int fd = open(path, O_WRONLY);
+	NEED(fd >= 0 && write(fd, value, strlen(value)) > 0 && close(fd) == 0);
+}
+
+static void look_at_thread(void)
+{
+	struct sched_param param;
+	cpu_set_t set;
+	NEED_EQ(sched_getscheduler(0), SCHED_BATCH);
+	NEED_EQ(sched_getparam(0, &param), 0);
+	NEED_EQ(getpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid)), 11);
+	NEED_EQ(sched_getaffinity(0, sizeof set, &set), 0);
+	NEED_EQ(CPU_COUNT(&set), 1);
+	NEED(CPU_ISSET(first_cpu, &set));
+	NEED_EQ(prctl(PR_GET_TIMERSLACK), 4711);
+	NEED_EQ(syscall(SYS_ioprio_get, 1, 0), IOPRIO_PRIO_VALUE(IOPRIO_CLASS_BE, 6));
+}
+
+/* All of this is the thread's own: the first thread keeps what it has. */
+static void *thread(void *arg)
+{
+	struct sched_param param = { 0 };
+	cpu_set_t set;
+	CPU_ZERO(&set);
+	CPU_SET(first_cpu, &set);
+	NEED_EQ(sched_setscheduler(0, SCHED_BATCH, &param), 0);
+	NEED_EQ(setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), 11), 0);
+	NEED_EQ(sched_setaffinity(0, sizeof set, &set), 0);
+	NEED_EQ(prctl(PR_SET_TIMERSLACK, 4711), 0);
+	NEED_EQ(syscall(SYS_ioprio_set, 1, 0, IOPRIO_PRIO_VALUE(IOPRIO_CLASS_BE, 6)), 0);
+	for (;;) {
+		pthread_barrier_wait(&start);
+		look_at_thread();
+		pthread_barrier_wait(&looked);
+	}
+	return arg;
+}
+
+static int subreapers_child(void)
+{
+	/* Its parent, a subreaper below the root task, becomes the parent of its child when it ends. */
+	pid_t orphan = fork();
+	if (orphan == 0) {
+		struct timespec tick = { 0, 1000000 };
+		pid_t parent = getppid();
+		while (getppid() == parent)
+			nanosleep(&tick, NULL);
+		_exit(7);
+	}
+	_exit(orphan < 0);
+}
+
+static int subreaper(int request)
+{
+	char word;
+	int status;
+	prctl(PR_SET_CHILD_SUBREAPER, 1);
+	while (read(request, &word, 1) == 1) {
+		pid_t child = fork();
+		if (child == 0)
+			return subreapers_child();
+		if (waitpid(child, &status, 0) != child || status != 0)
+			return 1;
+		if (wait(&status) < 0 || !WIFEXITED(status) || WEXITSTATUS(status) != 7)
+			return 2;
+		state_put("adopted", "");
+	}
+	return 0;
+}
+
+static int request[2];
+
+static void setup(void)
+{
+	cpu_set_t set;
+	pthread_t second;
+	NEED(pipe(request) == 0);
+	pid_t child = fork();
+	if (child == 0) {
+		close(request[1]);
+		_exit(subreaper(request[0]));
+	}
+	NEED(child > 0);
+	NEED_EQ(sched_getaffinity(0, sizeof set, &set), 0);
+	for (first_cpu = 0; !CPU_ISSET(first_cpu, &set);)
+		first_cpu++;
+	set_number("oom_score_adj", "321");
+	set_number("coredump_filter", "0x11");
+	NEED(personality(ADDR_NO_RANDOMIZE | STICKY_TIMEOUTS) >= 0);
+	NEED_EQ(prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0), 0);
+	NEED_EQ(prctl(PR_SET_DUMPABLE, 0), 0);
+	NEED_EQ(setpriority(PRIO_PROCESS, 0, 3), 0);
+	pthread_barrier_init(&start, NULL, 2);
+	pthread_barrier_init(&looked, NULL, 2);
+	NEED_EQ(pthread_create(&second, NULL, thread, NULL), 0);
+}
+
+static void check(int generation)
+{
+	cpu_set_t set;
+	(void)generation;
+	pthread_barrier_wait(&start);
+	pthread_barrier_wait(&looked);
+	NEED_EQ(sched_getscheduler(0), SCHED_OTHER);
+	NEED_EQ(getpriority(PRIO_PROCESS, 0), 3);
+	NEED_EQ(sched_getaffinity(0, sizeof set, &set), 0);
+	NEED_EQ(CPU_COUNT(&set), sysconf(_SC_NPROCESSORS_ONLN));
+	NEED(prctl(PR_GET_TIMERSLACK) != 4711);
+	NEED_EQ(syscall(SYS_ioprio_get, 1, 0), 0);
+	NEED_EQ(personality(0xffffffff), ADDR_NO_RANDOMIZE | STICKY_TIMEOUTS);
+	NEED_EQ(prctl(PR_GET_THP_DISABLE, 0, 0, 0, 0), 1);
+	NEED_EQ(prctl(PR_GET_DUMPABLE), 0);
+	/* Its own files of /proc are root's while it is undumpable. */
+	NEED_EQ(prctl(PR_SET_DUMPABLE, 1), 0);
+	NEED_EQ(number("oom_score_adj", 10), 321);
+	NEED_EQ(number("coredump_filter", 16), 0x11);
+	NEED_EQ(prctl(PR_SET_DUMPABLE, 0), 0);
+	NEED_EQ(prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0), generation - 1);
+	NEED_EQ(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
+	unlink("adopted");
+	NEED(write(request[1], "x", 1) == 1);
+	state_await("adopted");
+}
