@@ -53,10 +53,12 @@ fn check(image: &[u8]) {
     for record in usercr::image::records::walk(image) {
         let _ = record.map_err(|error| error.to_string());
     }
+    let strict = usercr::image::strict::check(image);
     let (head, body) = match read(image) {
         Ok(both) => both,
         Err(error) => {
             assert!(error.errno() > 0 && !error.to_string().is_empty());
+            assert!(strict.is_err(), "a fault that is none: {error}");
             return;
         }
     };

@@ -12,12 +12,14 @@
 mod body;
 mod cursor;
 mod extra;
+pub mod fields;
 mod head;
 mod objects;
 mod reader;
 pub mod records;
 /// New pid numbers in a head.
 pub mod renumber;
+pub mod strict;
 mod task;
 mod write;
 

@@ -42,6 +42,11 @@ impl<S: Source> Reader<S> {
         body::read(&mut self.cursor, head)
     }
 
+    /// How far has been read, in bytes from the start of the image: behind [`Reader::body`] its end.
+    pub fn position(&self) -> u64 {
+        self.cursor.position()
+    }
+
     /// Where the bytes come from.
     pub fn source(&self) -> &S {
         self.cursor.source()

@@ -2,7 +2,7 @@
 //! headers. Source: the published headers of user-cr (`docs/image-format.md`).
 #![forbid(unsafe_code)]
 
-use super::cursor::{Cursor, Source};
+use super::cursor::{Cursor, Header, Source};
 use crate::error::ImageError;
 
 /// A type of record.
@@ -18,7 +18,7 @@ macro_rules! kinds {
     ($($(#[$doc:meta])* $name:ident = $number:literal;)*) => {
         $($(#[$doc])* pub const $name: Kind = Kind { number: $number, name: stringify!($name) };)*
         /// Every record that the format has, by number.
-        const KINDS: &[Kind] = &[$($name),*];
+        pub const KINDS: &[Kind] = &[$($name),*];
     };
 }
 
@@ -138,6 +138,23 @@ pub struct Walk<S> {
 }
 
 impl<S: Source> Walk<S> {
+    /// The first `most` bytes of a record that was passed, or all if it has fewer; its header too.
+    ///
+    /// # Errors
+    /// Those of reading; the record is there as far as the walk has seen it.
+    pub fn contents(&mut self, record: &RecordInfo, most: u32) -> Result<Vec<u8>, ImageError> {
+        let behind = self.cursor.position();
+        let header = Header { offset: record.offset, kind: record.kind, len: record.len };
+        let mut bytes = Vec::new();
+        self.cursor.seek(record.offset);
+        let read = self.cursor.read(record.len.min(most) as usize, &header, record.name, |part| {
+            bytes.extend_from_slice(part);
+            Ok(())
+        });
+        self.cursor.seek(behind);
+        read.map(|()| bytes)
+    }
+
     fn step(&mut self) -> Result<RecordInfo, ImageError> {
         let header = self.cursor.header("record")?;
         let mut info = RecordInfo {

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use usercr::dump::{self, Options};
 use usercr::error::Error;
-use usercr::image::{Body, ImageHead, Reader};
+use usercr::image::{Body, ImageHead, Reader, strict};
 use usercr::report::Report;
 
 /// How long anything in a test may take.
@@ -170,6 +170,8 @@ pub struct Image {
 
 impl Image {
     pub fn parse(bytes: Vec<u8>) -> Image {
+        // Whatever a test is about: no image may have what the format does not.
+        strict::check(&bytes[..]).expect("the image is as the format says");
         let mut reader = Reader::new(&bytes[..]);
         let head = reader.head().expect("the head can be read");
         let body = reader.body(&head).expect("the body can be read");

@@ -253,6 +253,8 @@ impl Maker {
     fn pending(&mut self) -> Pending {
         let queue = (0..self.random.below(3)).map(|_| {
             let mut entry = [7; 88];
+            // Padding.
+            entry[84..].fill(0);
             entry[..4].copy_from_slice(&(1 + self.random.below(64) as u32).to_le_bytes());
             entry
         });
