@@ -100,6 +100,8 @@ impl Place {
         let pid = victim.pid();
         let done = output(&["checkpoint", &pid.to_string(), &self.path("image"), "--kill"]);
         assert!(done.status.success(), "{}", text(&done.stderr));
+        let image = fs::read(self.path("image")).expect("the image");
+        usercr::image::strict::check(&image[..]).expect("the image is as the format says");
         pid
     }
 }

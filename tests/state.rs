@@ -112,6 +112,8 @@ impl Run {
             .output();
         let out = out.expect("usercr runs");
         assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+        let bytes = fs::read(&image).expect("the image");
+        usercr::image::strict::check(&bytes[..]).expect("the image is as the format says");
         self.victim = None;
         if let Some(mut restart) = self.restart.take() {
             restart.wait().expect("wait");

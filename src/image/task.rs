@@ -6,7 +6,7 @@ use super::Objects;
 /// Everything behind the head: the state of each task, in the order of the task table.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Body {
-    /// One for each row of [`ImageHead::tasks`].
+    /// One for each row of [`super::ImageHead::tasks`].
     pub tasks: Vec<TaskState>,
     /// What tasks share.
     pub objects: Objects,
