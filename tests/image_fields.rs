@@ -158,7 +158,7 @@ fn length(form: &Form) -> Option<u32> {
             fields::Count::Always(count) => {
                 Some(list.offset + count * list.entry.size() + list.behind)
             }
-            fields::Count::At(_) => None,
+            fields::Count::At(_) | fields::Count::Rest => None,
         },
         _ => None,
     }

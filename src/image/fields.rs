@@ -124,6 +124,8 @@ pub enum Count {
     Always(u32),
     /// As the field of 32 bits at this offset in the record says.
     At(u32),
+    /// As many as there is room for.
+    Rest,
 }
 
 /// What the payload of a record of this type is; `None` where there is no such type.
@@ -226,6 +228,10 @@ pub fn visit<'a>(
             let count = match list.count {
                 Count::Always(count) => count,
                 Count::At(offset) => number(record, offset).ok_or_else(|| short(record))?,
+                Count::Rest => {
+                    let bytes = (record.len() as u32).saturating_sub(list.offset + list.behind);
+                    bytes / list.entry.size().max(1)
+                }
             };
             let bytes = u64::from(count) * u64::from(list.entry.size());
             exactly(record, u64::from(list.offset) + bytes + u64::from(list.behind))?;

@@ -134,6 +134,8 @@ pub(super) static FORMS: &[(records::Kind, Form)] = &[
     (records::SUBREAPER, Form::Fields(&SUBREAPER)),
     (records::VDSO, Form::Fields(&VDSO)),
     (records::RSEQ, Form::Fields(&RSEQ)),
+    (records::SETTINGS, Form::Fields(&SETTINGS)),
+    (records::AFFINITY, Form::List(&AFFINITY, list("cpus", 8, X64, Count::Rest, 0))),
 ];
 
 structs! {
@@ -375,4 +377,14 @@ structs! {
     SUBREAPER = "subreaper" 8 [];
     VDSO = "vdso" 32 [8 "vdso_size" U64, 16 "vvar_size" U64, 24 "checksum" X64];
     RSEQ = "rseq" 24 [8 "address" X64, 16 "length" U32, 20 "signature" X32];
+    SETTINGS = "settings" 88 [
+        8 "sched_attr" Kind::Struct(&SCHED_ATTR, 1), 56 "io_priority" X32, 60 "personality" X32,
+        64 "timer_slack" U64, 72 "oom_score_adj" I32, 76 "flags" X32, 80 "ambient" X64
+    ];
+    SCHED_ATTR = "sched_attr" 48 [
+        0 "size" U32, 4 "sched_policy" U32, 8 "sched_flags" X64, 16 "sched_nice" I32,
+        20 "sched_priority" U32, 24 "sched_runtime" U64, 32 "sched_deadline" U64,
+        40 "sched_period" U64
+    ];
+    AFFINITY = "affinity" 8 [];
 }
