@@ -9,11 +9,21 @@ use usercr::image::{Rseq, TaskState, Vdso, strict};
 
 /// Records of an image with a bit of everything, our own records too.
 fn sample() -> Vec<Record> {
-    let (mut head, mut body) = tree(3, 4, false);
+    let needed = [records::VMA, records::FILE_DESC, records::GROUPINFO, records::PIPE_BUF];
+    let all = |all: &Vec<Record>| {
+        needed.iter().all(|kind| all.iter().any(|(number, _)| *number == kind.number))
+    };
+    (0..100).map(sample_of).find(all).expect("a tree with all of it")
+}
+
+fn sample_of(seed: u64) -> Vec<Record> {
+    let (mut head, mut body) = tree(seed, 4, false);
     head.extra.root_subreaper = true;
     head.extra.vdso = Some(Vdso { vdso_size: 8192, vvar_size: 16384, checksum: 77 });
-    if let Some(TaskState::Live(live)) = body.tasks.first_mut() {
-        live.rseq = Some(Rseq { address: 64, length: 32, signature: 7 });
+    for task in &mut body.tasks {
+        if let TaskState::Live(live) = task {
+            live.rseq = Some(Rseq { address: 64, length: 32, signature: 7 });
+        }
     }
     split(&written(&head, &body))
 }
