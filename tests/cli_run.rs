@@ -356,3 +356,35 @@ fn credentials_that_the_caller_cannot_give_are_refused_before_anything_is_forked
     let last = place.last();
     assert_eq!(place.last(), last);
 }
+
+/// Longer than the restart waits for a task to stop, so that a sleep which goes on unseen is noticed.
+#[test]
+fn a_long_sleep_goes_on_and_a_short_one_for_the_time_that_is_left() {
+    for (seconds, ends) in [("1000", false), ("2", true)] {
+        let place = Place::new();
+        let image = place.path("image");
+        let victim = Victim::start(Command::new("sleep").arg(seconds));
+        let start = Instant::now();
+        victim.wait_asleep();
+        let pid = victim.pid().to_string();
+        let done = output(&["checkpoint", "--kill", &pid, &image]);
+        assert!(done.status.success(), "{}", text(&done.stderr));
+        let slept = start.elapsed();
+        drop(victim);
+        let start = Instant::now();
+        let restart = ["restart", "--new-pids", &image];
+        if ends {
+            let done = output(&restart);
+            assert!(done.status.success(), "{}", text(&done.stderr));
+            assert!(start.elapsed() + slept >= Duration::from_secs(2), "{slept:?}, {start:?}");
+        } else {
+            let done = output(&[&restart[..], &["--detach"]].concat());
+            assert!(done.status.success(), "{}", text(&done.stderr));
+            let pid: i32 = text(&done.stdout).trim().parse().expect("a pid");
+            let asleep = || fs::read_to_string(format!("/proc/{pid}/syscall"));
+            // restart_syscall(2): the kernel goes on with what it has noted.
+            wait_until("the sleep to go on", || asleep().is_ok_and(|s| s.starts_with("219 ")));
+            signal(pid, libc::SIGKILL);
+        }
+    }
+}

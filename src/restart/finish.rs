@@ -160,7 +160,9 @@ fn sleep_again(
     task.tracee.interrupt()?;
     stopped(task, deadline)?;
     let over = task.tracee.registers()?.rax == 0;
-    // The interrupt is still due as a stop of its own.
+    // Any stop takes away an interrupt that is due, and only from the stop of an interrupt the kernel goes
+    // on with what it has noted.
+    task.tracee.interrupt()?;
     task.tracee.resume(0)?;
     stopped(task, deadline)?;
     Ok(over)
