@@ -49,6 +49,12 @@ impl Report<'_> {
     }
 }
 
+/// What an engine does, step by step, for those who gave a descriptor for its log.
+pub fn engine(log: Option<BorrowedFd<'_>>, text: &str) {
+    log::trace!("{text}");
+    line(log, text);
+}
+
 /// A message that cannot be written is lost: there is nobody left to tell.
 fn line(fd: Option<BorrowedFd<'_>>, text: &str) {
     let Some(fd) = fd else { return };

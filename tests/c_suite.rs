@@ -29,7 +29,7 @@ macro_rules! programs {
         }
     };
 }
-programs!(layout arguments errors golden modes myself workloads refusals guarantees interrupt variable programs last old);
+programs!(layout arguments errors golden freezer modes myself workloads refusals guarantees interrupt variable programs last old);
 
 #[test]
 fn every_program_is_a_test() {

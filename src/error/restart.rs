@@ -6,9 +6,9 @@ pub enum RestartError {
     /// A combination of arguments that makes no sense.
     #[error("{0}")]
     Arguments(&'static str),
-    /// Something was asked for that this engine cannot do.
-    #[error("{0} is not supported on this kernel")]
-    Unsupported(&'static str),
+    /// Security labels were asked for (`keep_lsm`) and cannot be restored.
+    #[error("security labels cannot be restored (keep_lsm): {0}")]
+    Labels(&'static str),
     /// The caller has threads besides the calling one.
     #[error("the caller has {0} threads: with self it must have one")]
     Threads(usize),
@@ -59,7 +59,7 @@ impl RestartError {
     /// What was being done.
     pub fn stage(&self) -> Stage {
         match self {
-            RestartError::Arguments(_) | RestartError::Unsupported(_) => Stage::Arguments,
+            RestartError::Arguments(_) | RestartError::Labels(_) => Stage::Arguments,
             _ => Stage::Restart,
         }
     }
@@ -86,7 +86,7 @@ impl RestartError {
     pub fn errno(&self) -> i32 {
         match self {
             RestartError::Arguments(_) => libc::EINVAL,
-            RestartError::Unsupported(_) => libc::ENOSYS,
+            RestartError::Labels(_) => libc::EOPNOTSUPP,
             RestartError::Threads(_) => libc::EBUSY,
             RestartError::Machine(_) => libc::EINVAL,
             RestartError::Credentials(_) => libc::EPERM,

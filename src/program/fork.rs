@@ -114,17 +114,6 @@ impl Compiler<'_> {
         }
     }
 
-    /// Joins the freezer cgroup; 0 stands for the writing task (cgroup v1 and v2).
-    pub(super) fn join_freezer(&mut self, p: &mut Program) {
-        let Some(path) = self.facts.freezer.clone() else { return };
-        let (path, zero) = (self.data.text(&path), self.data.text(b"0"));
-        let fd = self.slots.base_model().lowest();
-        let flags = (libc::O_WRONLY | libc::O_CLOEXEC) as u64;
-        p.push(exact(libc::SYS_openat, &[libc::AT_FDCWD as u64, path, flags], fd as u64));
-        p.push(exact(libc::SYS_write, &[fd as u64, zero, 1], 1));
-        p.push(call(libc::SYS_close, &[fd as u64]));
-    }
-
     /// Forks the children of the session that is left, changes session, forks the others.
     pub(super) fn fork_children(&mut self, p: &mut Program, task: usize) {
         let children = self.plan.children(task).to_vec();

@@ -108,8 +108,6 @@ pub struct Facts {
     pub devpts: Option<bool>,
     /// Whether a failing unmount of the old /proc is fatal.
     pub strict_proc: bool,
-    /// File of the freezer cgroup that takes pids.
-    pub freezer: Option<Vec<u8>>,
 }
 
 /// The programs of a tree.
@@ -263,7 +261,6 @@ impl<'a> Compiler<'a> {
             self.root_prelude(&mut p);
         }
         self.watch_parent(&mut p, task);
-        self.join_freezer(&mut p);
         self.fork_children(&mut p, task);
         self.check_in(&mut p, task);
         self.join_group(&mut p, task);

@@ -36,7 +36,6 @@ impl Compiler<'_> {
             self.root_prelude(&mut p);
         }
         self.watch_parent(&mut p, task);
-        self.join_freezer(&mut p);
         self.fork_children(&mut p, task);
         self.send(&mut p, word::TASK + task as u64);
         if task == 0 && self.facts.pidns && !self.needs_coordinator() {

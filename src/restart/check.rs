@@ -1,40 +1,37 @@
 //! What is decided before a task is forked.
 #![forbid(unsafe_code)]
 
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
-
 use super::facts;
 use super::launch::Tree;
 use super::{Conditions, Mode, Options};
-use crate::error::{Error, PlanError, RestartError, SysError};
+use crate::error::{Error, PlanError, RestartError};
 use crate::image::{Body, Cred, ImageHead, TaskState};
 use crate::plan::{self, Plan, PlanOptions};
 use crate::program::memory::vdso_extent;
 use crate::sys::procfs;
 
 /// Refuses what this engine cannot do.
+///
+/// # Errors
+/// EINVAL for `keep_frozen` without `freezer`; EOPNOTSUPP for `keep_lsm`.
 pub fn options(options: &Options<'_>) -> Result<(), Error> {
-    let unsupported = [
-        (options.keep_frozen, "leaving the tasks frozen (keep_frozen)"),
-        (options.keep_lsm, "restoring security labels (keep_lsm)"),
-    ];
-    match unsupported.iter().find(|(asked, _)| *asked) {
-        Some((_, what)) => Err(RestartError::Unsupported(what).into()),
-        None => Ok(()),
+    if options.keep_frozen && options.freezer.is_none() {
+        let text = "keep_frozen needs freezer: without a freezer cgroup nothing can be frozen";
+        return Err(RestartError::Arguments(text).into());
     }
+    if options.keep_lsm {
+        return Err(RestartError::Labels(no_labels()).into());
+    }
+    Ok(())
 }
 
-/// A freezer cgroup must let its tasks run.
-pub fn thaw(options: &Options<'_>) -> Result<(), Error> {
-    let Some(dir) = options.freezer else { return Ok(()) };
-    let path = Path::new(OsStr::from_bytes(dir.to_bytes())).join("freezer.state");
-    let thaw = || {
-        let mut file = std::fs::OpenOptions::new().write(true).open(&path)?;
-        std::io::Write::write_all(&mut file, b"THAWED\0")
-    };
-    thaw().map_err(|e| SysError::new(format!("thaw the freezer: {}", path.display()), e).into())
+/// Why there are no security labels to restore.
+fn no_labels() -> &'static str {
+    // Without a security module that labels tasks, reading this fails with EINVAL.
+    match procfs::read("/proc/thread-self/attr/current") {
+        Ok(_) => "the image holds no security labels: a checkpoint does not save them",
+        Err(_) => "the kernel has no security module that labels tasks",
+    }
 }
 
 /// Makes the plan, and refuses one that would lose tasks.

@@ -81,7 +81,6 @@ pub fn gather(
         mntns: options.mntns || options.mnt_pty,
         devpts: options.mnt_pty.then(|| options.fail.has(Conditions::MNTPTY)),
         strict_proc: options.fail.has(Conditions::MNTPROC),
-        freezer: options.freezer.map(|dir| [dir.to_bytes(), b"/tasks"].concat()),
     })
 }
 

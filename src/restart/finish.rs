@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::freezer::Freezer;
 use super::launch::Tree;
 use super::watch::Watch;
 use crate::error::{Error, RestartError};
@@ -57,10 +58,14 @@ pub fn seize(watch: &Watch<'_>, tree: &mut Tree) -> Result<(), Error> {
 /// Takes the vm out of every task, gives it its registers, and lets all go: the pid of the first task.
 ///
 /// # Errors
-/// That a task has ended or does not stop. Then all tasks are ended.
-pub fn finish(watch: &Watch<'_>, tree: Tree) -> Result<i32, Error> {
+/// That a task has ended or does not stop, or that the freezer does not freeze. Then all tasks are ended.
+pub fn finish(watch: &Watch<'_>, tree: Tree, freezer: Option<&Freezer>) -> Result<i32, Error> {
     hand_over(watch, &tree)?;
-    tree.leave()
+    // All tasks are stopped: none runs before somebody thaws them.
+    freezer.map_or(Ok(()), Freezer::freeze)?;
+    let pid = tree.leave();
+    freezer.inspect(|freezer| freezer.settle());
+    Ok(pid)
 }
 
 fn hand_over(watch: &Watch<'_>, tree: &Tree) -> Result<(), Error> {

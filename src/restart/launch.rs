@@ -152,18 +152,16 @@ impl Tree {
 
     /// Lets all tasks go, tells a coordinator task that the tree is its own now, and gives up the shared
     /// memory: the pid of the first task.
-    ///
-    /// # Errors
-    /// Those of ftruncate(2).
-    pub fn leave(mut self) -> Result<i32, Error> {
+    pub fn leave(mut self) -> i32 {
         self.released = true;
         for tracee in self.tracees.drain(..) {
             // A task that was killed meanwhile was killed after its restart.
             let _ = tracee.detach(0);
         }
         self.set_free();
-        self.region.shrink()?;
-        Ok(self.pid)
+        // What cannot be given up now goes with the last task that has it.
+        let _ = self.region.shrink();
+        self.pid
     }
 
     /// Tells a coordinator task that the tree is its own, and waits until it no longer dies with this

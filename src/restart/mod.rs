@@ -13,6 +13,9 @@ mod facts;
 /// Feeding an image to restart(2).
 mod feed;
 
+/// The freezer cgroup of the tasks.
+mod freezer;
+
 /// The last munmap, registers, letting go.
 mod finish;
 
@@ -50,11 +53,12 @@ use std::sync::atomic::AtomicI32;
 use crate::error::{Error, RestartError, SysError};
 use crate::program::insn::Stage;
 use crate::program::{self, Compiled};
-use crate::report::Report;
+use crate::report::{self, Report};
 use crate::sys::events::Events;
 use crate::vm::Region;
 use engine::Engine;
 use facts::Handed;
+use freezer::Freezer;
 use launch::Tree;
 use watch::Watch;
 
@@ -158,8 +162,9 @@ impl<'a> Options<'a> {
 }
 
 impl Options<'_> {
-    /// Tells the observer, where there is one.
+    /// Tells the observer, where there is one, and whoever wants details.
     fn observe(&self, point: Point, pids: &[i32]) {
+        self.report.debug(point.text());
         if let Some(Observer(observe)) = self.observer {
             observe(point, pids);
         }
@@ -193,6 +198,18 @@ impl Point {
         Point::Restored,
         Point::Ready,
     ];
+
+    /// What has been done, in words.
+    fn text(self) -> &'static str {
+        match self {
+            Point::Launched => "the first task was forked",
+            Point::Exist => "all tasks exist, in their sessions",
+            Point::Grouped => "all tasks are in their process groups",
+            Point::Settled => "ghosts and placeholders are gone",
+            Point::Restored => "memory, files and signals are in place",
+            Point::Ready => "all tasks wait to be handed over to their programs",
+        }
+    }
 }
 
 /// A function that is called at each point, with the pids of the tasks by index in the plan (as the
@@ -223,8 +240,12 @@ pub struct Restarted {
 /// The first cause; see [`Error::errno`].
 pub fn restart(options: &Options<'_>) -> Result<Restarted, Error> {
     match engine::choose()? {
-        Engine::Native if options.myself => myself::restart(options),
-        Engine::Native => native(options),
+        Engine::Native => {
+            let restarted = if options.myself { myself::restart(options) } else { native(options) };
+            restarted.inspect_err(|error| {
+                report::engine(options.engine_log, &format!("the restart failed: {error}"));
+            })
+        }
         Engine::Syscall(number) => syscall::restart(options, number),
     }
 }
@@ -233,10 +254,15 @@ pub fn restart(options: &Options<'_>) -> Result<Restarted, Error> {
 /// finish, wait.
 fn native(options: &Options<'_>) -> Result<Restarted, Error> {
     check::options(options)?;
-    check::thaw(options)?;
+    let freezer = freezer::open(options)?;
     let mut reader = source::open(options.image)?;
     let head = reader.head()?;
     let plan = check::plan(&head, options)?;
+    options.report.debug(format!(
+        "{} tasks in the image, {} to be made in all",
+        plan.image_tasks(),
+        plan.tasks.len()
+    ));
     let body = reader.body(&head)?;
     check::machine(&head, &body)?;
 
@@ -260,9 +286,10 @@ fn native(options: &Options<'_>) -> Result<Restarted, Error> {
     let mut tree = launch::launch(region, &compiled, &plan)?;
     events.close_sender();
     let watch = Watch { plan: &plan, body: &body, compiled: &compiled, events: &events };
-    build(&watch, &mut tree, options)?;
+    build(&watch, &mut tree, options, freezer.as_ref())?;
     interrupts.aim(&tree);
-    let pid = finish::finish(&watch, tree)?;
+    let pid = finish::finish(&watch, tree, freezer.as_ref())?;
+    report::engine(options.engine_log, &format!("the tree runs, the first task is {pid}"));
     options.report.verbose(format!("restarted {} tasks, the first is {pid}", plan.image_tasks()));
     conclude(options, &mut interrupts, pid)
 }
@@ -296,13 +323,22 @@ fn load(compile: impl Fn() -> Result<Compiled, Error>) -> Result<(Compiled, Regi
 }
 
 /// Takes the tasks through all stages up to the last barrier, traced.
-fn build(watch: &Watch<'_>, tree: &mut Tree, options: &Options<'_>) -> Result<(), Error> {
-    let at = |point: Point, tree: &Tree| options.observe(point, &tree.pids);
+fn build(
+    watch: &Watch<'_>,
+    tree: &mut Tree,
+    options: &Options<'_>,
+    freezer: Option<&Freezer>,
+) -> Result<(), Error> {
+    let at = |point: Point, tree: &Tree| {
+        report::engine(options.engine_log, point.text());
+        options.observe(point, &tree.pids);
+    };
     tree.know_first(watch.compiled);
     at(Point::Launched, tree);
     watch.all_exist(tree)?;
     check::notes(tree, options);
     at(Point::Exist, tree);
+    freezer.map_or(Ok(()), |freezer| freezer.join(&tree.pids))?;
     tree.region.release(Stage::Fork);
     watch.all_arrive(tree, Stage::Groups)?;
     at(Point::Grouped, tree);

@@ -7,6 +7,7 @@ use crate::error::{Error, RestartError, SysError};
 use crate::image::{Body, Live, TaskState};
 use crate::plan::{self, PlanOptions};
 use crate::program::myself::{self, Farewell};
+use crate::report;
 use crate::sys::events::Events;
 use crate::sys::{procfs, vdso};
 use crate::vm;
@@ -44,6 +45,7 @@ pub fn restart(options: &Options<'_>) -> Result<Restarted, Error> {
         })?
     };
     place::enter(options)?;
+    report::engine(options.engine_log, "the caller becomes the task of the image");
     let _ = compiled;
     region.enter(0, 0)
 }

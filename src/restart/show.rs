@@ -129,7 +129,6 @@ fn facts(head: &ImageHead, plan: &Plan, body: &Body, mode: Mode) -> Result<Facts
         mntns: false,
         devpts: None,
         strict_proc: false,
-        freezer: None,
     })
 }
 

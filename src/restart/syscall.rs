@@ -5,9 +5,10 @@ use std::collections::HashMap;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use super::facts::{self, Handed};
+use super::freezer::Freezer;
 use super::launch::{self, Tree};
 use super::watch::Watch;
-use super::{Mode, Options, Point, Restarted, check, feed, interrupt, source, taken};
+use super::{Mode, Options, Point, Restarted, check, feed, freezer, interrupt, source, taken};
 use crate::error::{Error, RestartError};
 use crate::image::{Body, ImageHead};
 use crate::plan::Plan;
@@ -32,7 +33,7 @@ pub fn restart(options: &Options<'_>, number: i64) -> Result<Restarted, Error> {
     if options.myself {
         return myself(options, number);
     }
-    check::thaw(options)?;
+    let freezer = freezer::open(options)?;
     let mut reader = source::open(options.image)?;
     let head = reader.head()?;
     let plan = check::plan(&head, options)?;
@@ -52,7 +53,7 @@ pub fn restart(options: &Options<'_>, number: i64) -> Result<Restarted, Error> {
     events.close_sender();
     let body = Body::default();
     let watch = Watch { plan: &plan, body: &body, compiled: &compiled, events: &events };
-    gather(&watch, &mut tree, options)?;
+    gather(&watch, &mut tree, options, freezer.as_ref())?;
 
     let new = new_pids(&plan, &tree, options);
     let source = reader.source_mut();
@@ -97,12 +98,18 @@ fn compile(
 }
 
 /// Waits until every task has reported.
-fn gather(watch: &Watch<'_>, tree: &mut Tree, options: &Options<'_>) -> Result<(), Error> {
+fn gather(
+    watch: &Watch<'_>,
+    tree: &mut Tree,
+    options: &Options<'_>,
+    freezer: Option<&Freezer>,
+) -> Result<(), Error> {
     tree.know_first(watch.compiled);
     options.observe(Point::Launched, &tree.pids);
     watch.all_exist(tree)?;
     check::notes(tree, options);
     options.observe(Point::Exist, &tree.pids);
+    freezer.map_or(Ok(()), |freezer| freezer.join(&tree.pids))?;
     tree.region.release(Stage::Fork);
     Ok(())
 }
