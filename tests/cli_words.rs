@@ -74,7 +74,7 @@ fn every_argument_is_in_help_and_manual_with_the_same_words() {
             for (place, has) in [("help", &help), ("manual", &section)] {
                 let found = has.split(&shown).skip(1).any(|rest| {
                     // The value's name stands in between, in brackets or not.
-                    rest.find(&text).is_some_and(|at| at <= 6)
+                    rest.find(&text).is_some_and(|at| at <= 10)
                 });
                 assert!(found, "{name} {shown}: {text:?} is not in the {place}:\n{has}");
             }

@@ -20,6 +20,8 @@ pub enum Command {
     Restart(RestartArgs),
     /// Show the tree of an image: who forks whom, and why
     Plan(PlanArgs),
+    /// Show what is in an image: tasks, memory, files, signals
+    Info(InfoArgs),
     /// Show it work: start a tree that counts, checkpoint it, kill it, bring it back
     Demo,
     /// A process of the demo's tree
@@ -79,4 +81,22 @@ pub struct PlanArgs {
     /// Plan for a system whose pids are below N, instead of for this one
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(301..=4_194_304))]
     pub pid_max: Option<i32>,
+}
+
+#[derive(Debug, Args)]
+pub struct InfoArgs {
+    /// The image; - is standard input
+    pub image: PathBuf,
+    /// Print everything as one JSON document
+    #[arg(long)]
+    pub json: bool,
+    /// Print every record with its fields
+    #[arg(long, conflicts_with = "json")]
+    pub records: bool,
+    /// Fail where the image is not in every byte as the format says
+    #[arg(long, conflicts_with = "json")]
+    pub strict: bool,
+    /// Draw the tree to FILE, as SVG; - is standard output
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["json", "records", "strict"])]
+    pub svg: Option<PathBuf>,
 }

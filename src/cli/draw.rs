@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::io::{self, Write};
 
+use super::text::{ended, printable};
 use crate::error::ImageError;
 use crate::image::{Body, ImageHead, TaskState};
 use crate::plan::{Flags, Plan, Task};
@@ -34,7 +35,19 @@ pub fn draw(
         count(Flags::GHOST),
         count(Flags::DEAD)
     )?;
-    let picture = Picture { plan, body: body.as_ref().ok(), users: users(plan) };
+    tree(out, plan, body.as_ref().ok())?;
+    if let Err(error) = body {
+        writeln!(
+            out,
+            "The state behind the task table cannot be read, so names are missing: {error}"
+        )?;
+    }
+    Ok(())
+}
+
+/// Draws the tree alone, and says what is special about it.
+pub fn tree(out: &mut impl Write, plan: &Plan, body: Option<&Body>) -> io::Result<()> {
+    let picture = Picture::new(plan, body);
     picture.tree(out)?;
     writeln!(
         out,
@@ -48,16 +61,11 @@ pub fn draw(
             picture.names(&orphans)
         )?;
     }
-    if let Err(error) = body {
-        writeln!(
-            out,
-            "The state behind the task table cannot be read, so names are missing: {error}"
-        )?;
-    }
     Ok(())
 }
 
-struct Picture<'a> {
+/// A plan, and what is needed to tell of its tasks.
+pub struct Picture<'a> {
     plan: &'a Plan,
     body: Option<&'a Body>,
     /// Who needs the pid of a ghost, by the ghost's index.
@@ -93,7 +101,12 @@ fn users(plan: &Plan) -> HashMap<usize, Users> {
     users
 }
 
-impl Picture<'_> {
+impl<'a> Picture<'a> {
+    /// `body` is what there is behind the head of the image.
+    pub fn new(plan: &'a Plan, body: Option<&'a Body>) -> Picture<'a> {
+        Picture { plan, body, users: users(plan) }
+    }
+
     fn tree(&self, out: &mut impl Write) -> io::Result<()> {
         writeln!(out, "{:>7} {:>7} {:>7} {:>7}  TASK", "INDEX", "PID", "SESSION", "GROUP")?;
         // Tasks still to be drawn: index, level, whether it is its creator's last child.
@@ -120,7 +133,7 @@ impl Picture<'_> {
     }
 
     /// Name of a task and what is special about it.
-    fn line(&self, index: usize, task: &Task) -> String {
+    pub fn line(&self, index: usize, task: &Task) -> String {
         let mut text = self.name(index, task);
         for note in self.notes(index, task) {
             text.push_str(", ");
@@ -219,7 +232,8 @@ fn extra(task: &Task) -> bool {
     task.flags.any(Flags::GHOST | Flags::DEAD)
 }
 
-fn outside(number: i32) -> String {
+/// An id, - for one from outside.
+pub fn outside(number: i32) -> String {
     if number == 0 { "-".into() } else { number.to_string() }
 }
 
@@ -235,19 +249,4 @@ fn indent(more: &[bool], level: usize, last: bool) -> String {
     let mut text: String = above.map(|&more| if more { "│  " } else { "   " }).collect();
     text.push_str(if last { "└─ " } else { "├─ " });
     text
-}
-
-/// How a task ended; `status` is in the format of wait(2).
-fn ended(status: u32) -> String {
-    match status & 0x7f {
-        0 => format!("exited with {}", status >> 8 & 0xff),
-        signal => format!("killed by signal {signal}"),
-    }
-}
-
-/// A NUL-padded name from an image, safe for a terminal.
-fn printable(bytes: &[u8]) -> String {
-    let end = bytes.iter().position(|&b| b == 0).unwrap_or(bytes.len());
-    let text = String::from_utf8_lossy(bytes.get(..end).unwrap_or_default());
-    text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
 }

@@ -13,6 +13,9 @@ mod draw;
 /// `usercr demo`.
 mod demo;
 
+/// `usercr info`.
+mod info;
+
 /// The names of the old programs.
 mod legacy;
 
@@ -21,6 +24,9 @@ mod plan;
 
 /// `usercr checkpoint` and `usercr restart`.
 mod run;
+
+/// Values from an image as text.
+mod text;
 
 /// The tree that the demo checkpoints.
 mod worker;
@@ -94,6 +100,7 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Checkpoint(args) => run::checkpoint(&args),
         Command::Restart(args) => run::restart(&args),
         Command::Plan(args) => plan::run(&args),
+        Command::Info(args) => info::run(&args),
         Command::Demo => demo::run(),
         Command::DemoWorker { count_for } => worker::run(count_for),
     }

@@ -50,7 +50,8 @@ fn read(args: &PlanArgs) -> Result<Read, Failure> {
     Ok(Read { reader, head, plan: plan.map_err(Error::from)? })
 }
 
-fn system_pid_max() -> i32 {
+/// Pids are below this on this system.
+pub fn system_pid_max() -> i32 {
     let text = fs::read_to_string("/proc/sys/kernel/pid_max").unwrap_or_default();
     text.trim().parse().unwrap_or(USUAL_PID_MAX)
 }

@@ -1,8 +1,8 @@
 //! What is in each record: names, places and types of its fields, as data.
 //!
 //! Comes in: the bytes of a record. Goes out: its fields one by one, padding included, or why its
-//! length cannot be. Nothing is decided here about what the values mean. Tools and
-//! [`super::strict`] read records by this table.
+//! length cannot be. Nothing is decided here about what the values mean. The command
+//! `usercr info --records` and [`super::strict`] read records by this table.
 #![forbid(unsafe_code)]
 
 mod table;

@@ -98,10 +98,12 @@ impl<'a> Sweep<'a> {
     fn run<S: Source>(&mut self, source: S, stop: u64) -> Result<(), ImageError> {
         let mut walk = records::walk(source);
         while let Some(record) = walk.next() {
-            let record = record?;
-            if record.offset >= stop {
+            let offset = record.as_ref().map_or_else(ImageError::offset, |r| Some(r.offset));
+            if offset.is_some_and(|offset| offset >= stop) {
+                // The reader knows better what should be there.
                 break;
             }
+            let record = record?;
             self.seen.records += 1;
             self.record(&mut walk, &record)?;
         }
