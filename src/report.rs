@@ -4,7 +4,7 @@
 
 use std::fs::File;
 use std::io::Write;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 /// Where the messages of one call go.
 #[derive(Debug, Clone, Copy, Default)]
@@ -24,6 +24,14 @@ impl Report<'_> {
     pub fn error(&self, text: impl AsRef<str>) {
         log::error!("{}", text.as_ref());
         line(self.err, text.as_ref());
+    }
+
+    /// What failed, for those who keep a log apart from the errors.
+    pub fn note(&self, text: impl AsRef<str>) {
+        let number = |fd: Option<BorrowedFd<'_>>| fd.map(|fd| fd.as_raw_fd());
+        if number(self.log) != number(self.err) {
+            line(self.log, text.as_ref());
+        }
     }
 
     /// What the caller asked for by itself, verbose or not.

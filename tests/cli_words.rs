@@ -4,6 +4,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 
@@ -12,11 +13,18 @@ fn words(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// The manual page as plain text, without macros and escapes.
+/// The manual page of `usercr` as plain text, without macros and escapes.
 fn manual() -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("man/usercr.1");
+    manual_of("usercr")
+}
+
+fn manual_of(name: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("man/{name}.1"));
     let page = fs::read_to_string(path).expect("the manual page");
-    page.lines().map(plain).collect::<Vec<_>>().join("\n").replace("\\-", "-")
+    let text = page.lines().map(plain).collect::<Vec<_>>().join("\n");
+    ["\\fB", "\\fI", "\\fR"]
+        .iter()
+        .fold(text.replace("\\-", "-"), |text, font| text.replace(font, ""))
 }
 
 fn plain(line: &str) -> String {
@@ -39,12 +47,14 @@ fn section<'a>(manual: &'a str, name: &str) -> &'a str {
     rest.split(".SS ").next().unwrap_or(rest)
 }
 
-fn help_of(name: &str) -> String {
+/// What `usercr` says with these arguments, called by `name`.
+fn help_of(name: &str, args: &[&str]) -> String {
     let output = Command::new(env!("CARGO_BIN_EXE_usercr"))
-        .args([name, "--help"])
+        .arg0(name)
+        .args(args)
         .output()
         .expect("usercr runs");
-    assert!(output.status.success(), "{name}: {output:?}");
+    assert!(output.status.success(), "{name} {args:?}: {output:?}");
     String::from_utf8(output.stdout).expect("text")
 }
 
@@ -56,51 +66,74 @@ fn subcommands() -> Vec<clap::Command> {
     shown
 }
 
-#[test]
-fn every_argument_is_in_help_and_manual_with_the_same_words() {
-    let manual = manual();
-    for command in subcommands() {
-        let name = command.get_name();
-        let (help, section) = (words(&help_of(name)), words(section(&manual, name)));
-        let about = command.get_about().expect("a text").to_string();
-        assert!(help.starts_with(&about), "{name}: {help}");
-        assert!(section.starts_with(&about), "{name}: {section}");
-        for argument in command.get_arguments() {
-            let text = argument.get_help().expect("a help text").to_string();
-            let shown = match argument.get_long() {
-                Some(long) => format!("--{long}"),
-                None => argument.get_id().as_str().to_uppercase(),
-            };
-            for (place, has) in [("help", &help), ("manual", &section)] {
-                let found = has.split(&shown).skip(1).any(|rest| {
-                    // The value's name stands in between, in brackets or not.
-                    rest.find(&text).is_some_and(|at| at <= 10)
-                });
-                assert!(found, "{name} {shown}: {text:?} is not in the {place}:\n{has}");
-            }
+/// Whether help and manual have what a command is about, and each of its arguments, with the same words.
+fn compare(command: &clap::Command, help: &str, manual: &str) {
+    let (name, help, manual) = (command.get_name(), words(help), words(manual));
+    let about = command.get_about().expect("a text").to_string();
+    assert!(help.starts_with(&about), "{name}: {help}");
+    assert!(manual.contains(&about), "{name}: {manual}");
+    for argument in command.get_arguments() {
+        let text = argument.get_help().expect("a help text").to_string();
+        let shown = match (argument.get_short(), argument.get_long()) {
+            (Some(short), Some(long)) => format!("-{short}, --{long}"),
+            (_, Some(long)) => format!("--{long}"),
+            _ => argument.get_id().as_str().to_uppercase(),
+        };
+        // The value's name stands in between, in brackets or not.
+        let values = argument.get_value_names().unwrap_or_default();
+        let between = 6 + values.iter().map(|value| value.len()).sum::<usize>();
+        for (place, has) in [("help", &help), ("manual", &manual)] {
+            let mut places = has.split(&shown).skip(1);
+            let found = places.any(|rest| rest.find(&text).is_some_and(|at| at <= between));
+            assert!(found, "{name} {shown}: {text:?} is not in the {place}:\n{has}");
         }
     }
 }
 
 #[test]
-fn the_manual_has_no_option_that_does_not_exist() {
-    let mut known: BTreeSet<String> = ["help", "version"].map(str::to_owned).into();
-    for command in subcommands() {
-        known.extend(command.get_arguments().filter_map(|a| Some(a.get_long()?.to_owned())));
-    }
+fn every_argument_is_in_help_and_manual_with_the_same_words() {
     let manual = manual();
-    let mut seen = BTreeSet::new();
-    for rest in manual.split("--").skip(1) {
-        let end = rest.find(|c: char| !c.is_ascii_lowercase() && c != '-').unwrap_or(rest.len());
-        seen.insert(rest.get(..end).unwrap_or_default().to_owned());
+    for command in subcommands() {
+        let name = command.get_name();
+        compare(&command, &help_of("usercr", &[name, "--help"]), section(&manual, name));
     }
-    assert_eq!(seen, known);
+    for command in usercr::cli::legacy_commands() {
+        let name = command.get_name();
+        let manual = manual_of(name);
+        compare(&command, &help_of(name, &["--help"]), &manual);
+    }
+}
+
+/// The long options in a text, without the two that all commands have.
+fn options_in(text: &str) -> BTreeSet<String> {
+    let starts = text.split("--").skip(1);
+    let names = starts.map(|rest| {
+        let end = rest.find(|c: char| !c.is_ascii_lowercase() && c != '-').unwrap_or(rest.len());
+        rest.get(..end).unwrap_or_default().to_owned()
+    });
+    names.filter(|name| !["help", "version"].contains(&name.as_str())).collect()
+}
+
+fn options_of(command: &clap::Command) -> BTreeSet<String> {
+    command.get_arguments().filter_map(|a| Some(a.get_long()?.to_owned())).collect()
+}
+
+#[test]
+fn the_manual_has_no_option_that_does_not_exist() {
+    let known: BTreeSet<String> = subcommands().iter().flat_map(options_of).collect();
+    assert_eq!(options_in(&manual()), known);
+    for command in usercr::cli::legacy_commands() {
+        let name = command.get_name();
+        assert_eq!(options_in(&manual_of(name)), options_of(&command), "{name}");
+    }
 }
 
 #[test]
 fn the_manual_has_the_version_of_the_crate() {
-    let head = manual().lines().next().unwrap_or_default().to_owned();
-    assert!(head.contains(&format!("usercr {}", env!("CARGO_PKG_VERSION"))), "{head}");
+    for name in ["usercr", "restart", "checkpoint", "ckptinfo"] {
+        let head = manual_of(name).lines().next().unwrap_or_default().to_owned();
+        assert!(head.contains(&format!("usercr {}", env!("CARGO_PKG_VERSION"))), "{head}");
+    }
 }
 
 #[test]

@@ -10,10 +10,19 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+/// The names of the old programs.
+const LEGACY: [&str; 3] = ["restart", "checkpoint", "ckptinfo"];
+
 /// Runs `tools/install` on what cargo has built for the tests.
 fn install(prefix: &Path, args: &[&str]) {
     let built = prefix.with_extension("built");
-    fs::create_dir_all(&built).expect("a folder");
+    let prefix = prefix.to_str().expect("a path in UTF-8");
+    install_from(&built, &[&["--prefix", prefix], args].concat());
+}
+
+/// As [`install`], with a folder for what was built.
+fn install_from(built: &Path, args: &[&str]) {
+    fs::create_dir_all(built).expect("a folder");
     let archive = env::current_exe().expect("path of the test").with_file_name("libusercr.a");
     for (from, name) in
         [(Path::new(env!("CARGO_BIN_EXE_usercr")), "usercr"), (&archive, "libusercr.a")]
@@ -21,8 +30,7 @@ fn install(prefix: &Path, args: &[&str]) {
         fs::copy(from, built.join(name)).expect("a copy of what was built");
     }
     let mut command = Command::new(cc::top().join("tools/install"));
-    command.arg("--prefix").arg(prefix).arg("--from").arg(built).args(args);
-    cc::succeeds(&mut command);
+    cc::succeeds(command.arg("--from").arg(built).args(args));
 }
 
 fn uninstall(prefix: &Path) {
@@ -100,7 +108,11 @@ fn an_uninstall_leaves_what_was_there_before() {
     let before = tree(&prefix);
     install(&prefix, &[]);
     let plain = tree(&prefix);
-    assert!(!plain.iter().any(|e| e == "bin/restart"), "{plain:#?}");
+    for name in LEGACY {
+        let places = ["bin/", "share/man/man1/", "share/bash-completion/completions/"]
+            .map(|p| p.to_owned() + name);
+        assert!(!plain.iter().any(|e| places.iter().any(|p| e.starts_with(p))), "{plain:#?}");
+    }
     for entry in ["bin/usercr", "lib/libusercr.so", "lib/libusercr.so.1", "lib/libusercr.a"] {
         assert!(plain.iter().any(|e| e == entry), "no {entry} in {plain:#?}");
     }
@@ -109,15 +121,104 @@ fn an_uninstall_leaves_what_was_there_before() {
     }
     // Over an older one, and with more.
     install(&prefix, &["--legacy-names"]);
-    for name in ["restart", "checkpoint", "ckptinfo"] {
-        assert_eq!(
-            fs::read_link(prefix.join("bin").join(name)).expect("a link"),
-            Path::new("usercr")
-        );
+    for name in LEGACY {
+        let link = prefix.join("bin").join(name);
+        assert_eq!(fs::read_link(&link).expect("a link"), Path::new("usercr"));
+        let help = cc::succeeds(Command::new(link).arg("--help"));
+        assert!(help.contains(&format!("Usage: {name} ")), "{help}");
     }
     cc::succeeds(Command::new(prefix.join("bin/usercr")).arg("--version"));
+    // And with less again.
+    install(&prefix, &[]);
+    assert_eq!(tree(&prefix), plain);
     uninstall(&prefix);
     assert_eq!(tree(&prefix), before);
+}
+
+#[test]
+fn a_destdir_is_no_part_of_what_is_installed() {
+    let place = tempfile::tempdir().expect("a folder");
+    let destdir = place.path().join("package");
+    let there = destdir.to_str().expect("a path in UTF-8");
+    let args = ["--destdir", there, "--prefix", "/opt/usercr"];
+    install_from(&place.path().join("built"), &args);
+    assert_eq!(tree(&destdir).first().map(String::as_str), Some("opt"));
+    let prefix = destdir.join("opt/usercr");
+    cc::succeeds(Command::new(prefix.join("bin/usercr")).arg("--version"));
+    let flags = pkg_config(&prefix, &["--cflags", "--libs"]);
+    assert!(flags.contains(&"-I/opt/usercr/include".to_owned()), "{flags:?}");
+    assert!(flags.contains(&"-L/opt/usercr/lib".to_owned()), "{flags:?}");
+    let texts = ["lib/pkgconfig/usercr.pc", "share/usercr/installed"];
+    for text in texts.map(|name| fs::read_to_string(prefix.join(name)).expect("a file")) {
+        assert!(!text.contains(there), "{text}");
+    }
+    let mut command = Command::new(cc::top().join("tools/install"));
+    cc::succeeds(command.arg("--uninstall").args(args));
+    assert_eq!(tree(&destdir), ["opt", "opt/usercr"]);
+}
+
+#[test]
+fn man_finds_the_pages() {
+    let place = tempfile::tempdir().expect("a folder");
+    let prefix = place.path().join("usr");
+    install(&prefix, &["--legacy-names"]);
+    let mut pages = vec![("usercr", "1"), ("cr_restart", "3"), ("cr_checkpoint", "3")];
+    pages.extend(LEGACY.map(|name| (name, "1")));
+    for (name, section) in pages {
+        let file = prefix.join(format!("share/man/man{section}/{name}.{section}"));
+        let text = fs::read_to_string(&file).expect("a page");
+        assert!(text.starts_with(".TH "), "{name}");
+        let mut man = Command::new("man");
+        man.arg("-M").arg(prefix.join("share/man")).args([section, name]);
+        let Ok(shown) = man.env("MANPAGER", "cat").env("LC_ALL", "C").output() else {
+            eprintln!("skipped: man is not installed");
+            continue;
+        };
+        let text = String::from_utf8_lossy(&shown.stdout);
+        let head = format!("{}({section})", name.to_uppercase());
+        assert!(shown.status.success() && text.contains("SYNOPSIS"), "{name}: {shown:?}");
+        assert!(text.contains(&head), "{name}: {text}");
+    }
+}
+
+/// What bash has to offer for the last of these words, with the file that was installed.
+fn completed(prefix: &Path, words: &[&str]) -> Vec<String> {
+    let script = "source \"$1/share/bash-completion/completions/$2\" || exit\n\
+        shift; COMP_WORDS=(\"$@\") COMP_CWORD=$(($# - 1)) COMP_LINE=\"$*\" COMP_POINT=${#COMP_LINE}\n\
+        entry=$(complete -p \"$1\") || exit\n\
+        function=${entry#*-F } function=${function%% *}\n\
+        \"$function\" \"$1\" \"${!#}\" \"${COMP_WORDS[COMP_CWORD-1]}\"\n\
+        printf '%s\\n' \"${COMPREPLY[@]}\"\n";
+    let mut bash = Command::new("bash");
+    bash.args(["-c", script, "bash"]).arg(prefix).args(words);
+    cc::succeeds(&mut bash).lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn shells_complete_the_arguments() {
+    let place = tempfile::tempdir().expect("a folder");
+    let prefix = place.path().join("usr");
+    install(&prefix, &["--legacy-names"]);
+    assert_eq!(completed(&prefix, &["usercr", "che"]), ["checkpoint"]);
+    assert_eq!(completed(&prefix, &["usercr", "checkpoint", "--ki"]), ["--kill"]);
+    assert_eq!(completed(&prefix, &["restart", "--copy"]), ["--copy-status"]);
+    assert_eq!(completed(&prefix, &["checkpoint", "--netn"]), ["--netns"]);
+    assert_eq!(completed(&prefix, &["ckptinfo", "--err"]), ["--error"]);
+    assert!(!completed(&prefix, &["usercr", "demo"]).iter().any(|w| w.contains("worker")));
+    for name in ["usercr"].iter().chain(&LEGACY) {
+        for (shell, file, words) in [
+            ("zsh", format!("zsh/site-functions/_{name}"), format!("#compdef {name}\n")),
+            ("fish", format!("fish/vendor_completions.d/{name}.fish"), format!("-c {name} ")),
+        ] {
+            let file = prefix.join("share").join(file);
+            let text = fs::read_to_string(&file).expect("a file");
+            assert!(text.contains(&words), "{text}");
+            match Command::new(shell).arg("-n").arg(file).output() {
+                Ok(read) => assert!(read.status.success(), "{read:?}"),
+                Err(e) => eprintln!("skipped: {shell}: {e}"),
+            }
+        }
+    }
 }
 
 /// Each page renders without a warning, and tells of every field and errno of its function.

@@ -22,6 +22,8 @@ pub enum Command {
     Plan(PlanArgs),
     /// Show what is in an image: tasks, memory, files, signals
     Info(InfoArgs),
+    /// Write what a shell needs to complete the arguments
+    Completions(CompletionsArgs),
     /// Show it work: start a tree that counts, checkpoint it, kill it, bring it back
     Demo,
     /// A process of the demo's tree
@@ -99,4 +101,13 @@ pub struct InfoArgs {
     /// Draw the tree to FILE, as SVG; - is standard output
     #[arg(long, value_name = "FILE", conflicts_with_all = ["json", "records", "strict"])]
     pub svg: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct CompletionsArgs {
+    /// The shell
+    pub shell: clap_complete::Shell,
+    /// The command, under this or an old name
+    #[arg(default_value = "usercr", value_parser = ["usercr", "restart", "checkpoint", "ckptinfo"])]
+    pub name: String,
 }

@@ -16,6 +16,8 @@ use std::time::{Duration, Instant};
 
 use super::Failure;
 use crate::ffi::call;
+use crate::report::Report;
+use crate::restart::{Conditions, Mode, Options};
 
 /// Up to where the tree counts before its checkpoint.
 const BEFORE: u64 = 7;
@@ -58,7 +60,8 @@ fn story(dir: &Folder) -> Result<(), Failure> {
 
     let image = File::create_new(dir.file("image")).map_err(Failure::file("image"))?;
     let start = Instant::now();
-    call::checkpoint(tree.root, image.as_fd(), dir.messages.as_fd())
+    let report = Report { err: Some(dir.messages.as_fd()), ..Report::default() };
+    call::checkpoint(tree.root, image.as_fd(), false, 0, &report)
         .map_err(Failure::file("cr_checkpoint"))?;
     let took = start.elapsed();
     let bytes = image.metadata().map_err(Failure::file("image"))?.len();
@@ -175,15 +178,21 @@ impl Tree {
 
     /// Restarts it, with its own pids where that is allowed.
     fn restart(&mut self, dir: &Folder) -> Result<(), Failure> {
-        let attempt = |pids| {
+        let attempt = |mode| {
             let image = File::open(dir.file("image"))?;
             let errors = Folder::open_messages(&dir.path)?;
-            call::restart(image.as_fd(), pids, errors.as_fd())
+            let options = Options {
+                mode,
+                warn: Conditions::USUAL,
+                report: Report { err: Some(errors.as_fd()), ..Report::default() },
+                ..Options::new(image.as_fd())
+            };
+            call::restart(&options, false).map(|restarted| restarted.pid)
         };
-        self.root = match attempt(true) {
+        self.root = match attempt(Mode::Pids) {
             Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
                 say("(this user may not choose pids, so the tree gets new ones)".into())?;
-                attempt(false)
+                attempt(Mode::NewPids)
             }
             result => result,
         }

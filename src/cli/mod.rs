@@ -7,6 +7,9 @@
 /// Arguments, help texts.
 mod args;
 
+/// `usercr completions`.
+mod completions;
+
 /// A plan as a picture.
 mod draw;
 
@@ -18,6 +21,9 @@ mod info;
 
 /// The names of the old programs.
 mod legacy;
+
+/// Where an image goes.
+mod output;
 
 /// `usercr plan`.
 mod plan;
@@ -57,6 +63,9 @@ enum Failure {
         /// Empty, or a line break and the advice.
         advice: &'static str,
     },
+    /// The library has said it already, on the descriptor that it was given.
+    #[error("failed")]
+    Told,
     /// A file of the command's own.
     #[error("{what}: {source}")]
     File {
@@ -77,19 +86,29 @@ impl Failure {
     }
 }
 
+/// Name of the command.
+const NAME: &str = "usercr";
+
 /// The command line that [`main`] takes, for whoever makes help or manual pages of it.
 pub fn command() -> clap::Command {
     Arguments::command()
 }
 
+/// The command lines that it takes under the names of the old programs.
+pub fn legacy_commands() -> [clap::Command; 3] {
+    legacy::commands()
+}
+
 /// Runs the command with the arguments of this process: its exit status.
 pub fn main() -> ExitCode {
-    match legacy::run().unwrap_or_else(|| run(Arguments::parse().command)) {
+    let (name, result) = legacy::run().unwrap_or_else(|| (NAME, run(Arguments::parse().command)));
+    match result {
         Ok(code) => code,
         // A reader that has seen enough, like head(1), is no failure.
         Err(Failure::Output(e)) if e.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(Failure::Told) => ExitCode::FAILURE,
         Err(failure) => {
-            complain(failure);
+            complain_as(name, failure);
             ExitCode::FAILURE
         }
     }
@@ -101,6 +120,7 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Restart(args) => run::restart(&args),
         Command::Plan(args) => plan::run(&args),
         Command::Info(args) => info::run(&args),
+        Command::Completions(args) => completions::run(&args),
         Command::Demo => demo::run(),
         Command::DemoWorker { count_for } => worker::run(count_for),
     }
@@ -116,5 +136,10 @@ fn open_image(path: &Path) -> Result<OwnedFd, Failure> {
 
 /// Says something on standard error. If that is closed there is nobody to tell.
 fn complain(text: impl fmt::Display) {
-    let _ = writeln!(io::stderr().lock(), "usercr: {text}");
+    complain_as(NAME, text);
+}
+
+/// [`complain`] under another name.
+fn complain_as(name: &str, text: impl fmt::Display) {
+    let _ = writeln!(io::stderr().lock(), "{name}: {text}");
 }

@@ -1,16 +1,12 @@
 //! `usercr checkpoint` and `usercr restart`.
 
-use std::ffi::OsString;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
-use std::process::{self, ExitCode};
+use std::process::ExitCode;
 use std::sync::atomic::AtomicI32;
 
 use super::args::{CheckpointArgs, RestartArgs};
-use super::{Failure, open_image};
+use super::{Failure, open_image, output};
 use crate::error::{Error, PlanError, RestartError};
 use crate::ffi::call;
 use crate::report::Report;
@@ -29,66 +25,11 @@ pub fn checkpoint(args: &CheckpointArgs) -> Result<ExitCode, Failure> {
         dump::checkpoint(args.pid, &options).map_err(Failure::from)
     };
     if args.image.as_os_str() == "-" {
-        let stdout = io::stdout();
-        if stdout.is_terminal() {
-            let refused = io::Error::other("an image is not written to a terminal");
-            return Err(Failure::file("standard output")(refused));
-        }
-        write(stdout.as_fd())?;
+        output::to_stdout(write)?;
     } else {
-        NewFile::create(&args.image)?.fill(write)?;
+        output::to_file(&args.image, true, write)?;
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// A file that takes its name when it is complete, so that a failure neither leaves half an image nor
-/// costs the one that was there.
-struct NewFile<'a> {
-    file: File,
-    name: &'a Path,
-    /// Its name until then; none where `name` is no regular file, which is written to in place.
-    unfinished: Option<PathBuf>,
-}
-
-impl<'a> NewFile<'a> {
-    fn create(name: &'a Path) -> Result<NewFile<'a>, Failure> {
-        if fs::metadata(name).is_ok_and(|meta| !meta.is_file()) {
-            let file = OpenOptions::new().write(true).open(name);
-            let file = file.map_err(Failure::file(name.display()))?;
-            return Ok(NewFile { file, name, unfinished: None });
-        }
-        let mut unfinished = OsString::from(name);
-        unfinished.push(format!(".{}.part", process::id()));
-        let unfinished = PathBuf::from(unfinished);
-        // An image holds all that the tasks had in memory: it is nobody else's business.
-        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&unfinished);
-        let file = file.map_err(Failure::file(unfinished.display()))?;
-        Ok(NewFile { file, name, unfinished: Some(unfinished) })
-    }
-
-    fn fill(
-        mut self,
-        write: impl FnOnce(BorrowedFd<'_>) -> Result<(), Failure>,
-    ) -> Result<(), Failure> {
-        write(self.file.as_fd())?;
-        // From here on the unfinished file may be all that is left of a tree: it is never removed.
-        match self.unfinished.take() {
-            Some(path) => {
-                let what = format!("rename {} to {}", path.display(), self.name.display());
-                fs::rename(&path, self.name).map_err(Failure::file(what))
-            }
-            None => Ok(()),
-        }
-    }
-}
-
-impl Drop for NewFile<'_> {
-    fn drop(&mut self) {
-        if let Some(path) = &self.unfinished {
-            // That it stays is not worth another message than the one about the failure.
-            let _ = fs::remove_file(path);
-        }
-    }
 }
 
 pub fn restart(args: &RestartArgs) -> Result<ExitCode, Failure> {
@@ -104,7 +45,7 @@ pub fn restart(args: &RestartArgs) -> Result<ExitCode, Failure> {
         mode,
         inspect: true,
         wait: !args.detach,
-        warn: Conditions(Conditions::MNTPROC | Conditions::MNTPTY),
+        warn: Conditions::USUAL,
         interrupt: Some(&interrupt),
         report: report(messages.as_fd(), args.verbose),
         ..restart::Options::new(image.as_fd())
@@ -135,7 +76,7 @@ fn advice(error: &Error, mode: Mode) -> &'static str {
 }
 
 /// Ends as the root task did: by the same signal at once, or with the exit status returned.
-fn end_as(status: i32) -> ExitCode {
+pub fn end_as(status: i32) -> ExitCode {
     call::end_like(status);
     match status & 0x7f {
         0 => ExitCode::from((status >> 8 & 0xff) as u8),

@@ -54,6 +54,12 @@ pub struct Options<'a> {
 /// What cannot be saved is refused before anything is written or ended; see [`Error::errno`].
 pub fn checkpoint(pid: i32, options: &Options<'_>) -> Result<(), Error> {
     let report = &options.report;
+    save(pid, options).inspect_err(|error| report.note(format!("the checkpoint failed: {error}")))
+}
+
+/// [`checkpoint`], whose failure is yet to be logged.
+fn save(pid: i32, options: &Options<'_>) -> Result<(), Error> {
+    let report = &options.report;
     let tree = stop::Tree::stop(pid)?;
     report.verbose(format!("stopped {} tasks", tree.order.len()));
     let snapshot = collect::collect(&tree, options.flags, options.container)?;

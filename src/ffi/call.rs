@@ -1,69 +1,96 @@
-//! The C interface as a caller uses it, for the demo of the command: C structs go through the exported
-//! functions. Next to it what such a caller does about processes with libc.
+//! The C interface as a caller uses it, for the demo of the command and for the old names: C structs go
+//! through the exported functions. Next to it what such a caller does about processes with libc.
 //!
-//! In: descriptors and numbers. Out: what the C functions return, with errno as an `io::Error`.
+//! In: options, descriptors and numbers. Out: what the C functions return, with errno as an `io::Error`.
 
-use std::ffi::{c_int, c_uint};
+use std::ffi::{CStr, c_int, c_uint};
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::{CHECKPOINT_FD_NONE, CrCheckpointArgs, CrRestartArgs, boundary};
-use super::{cr_checkpoint, cr_restart};
+use super::{CHECKPOINT_FD_NONE, CrCheckpointArgs, CrRestartArgs, boundary, cr_checkpoint};
+use crate::report::Report;
+use crate::restart::{Mode, Options, Restarted};
 
-/// `CKPT_COND_MNTPROC | CKPT_COND_MNTPTY`, what callers usually warn about.
-const USUAL_WARNINGS: i64 = 6;
-
-/// Calls cr_checkpoint with the image and the descriptor for errors: the checkpoint's id.
+/// Calls cr_checkpoint: the checkpoint's id.
 ///
 /// # Errors
-/// errno of the call.
-pub fn checkpoint(pid: i32, image: BorrowedFd<'_>, errors: BorrowedFd<'_>) -> io::Result<i32> {
+/// errno of the call. What went wrong has been written to the descriptors of `report`.
+pub fn checkpoint(
+    pid: i32,
+    image: BorrowedFd<'_>,
+    container: bool,
+    flags: c_int,
+    report: &Report<'_>,
+) -> io::Result<i32> {
     let mut args = CrCheckpointArgs {
         outfd: image.as_raw_fd(),
-        logfd: CHECKPOINT_FD_NONE,
-        uerrfd: errors.as_raw_fd(),
-        container: 0,
-        verbose: 0,
-        flags: 0,
+        logfd: number(report.log),
+        uerrfd: number(report.err),
+        container: container.into(),
+        verbose: report.verbose.into(),
+        flags,
     };
     // SAFETY: `args` is a unique reference; its descriptors are borrowed for longer than the call.
     checked(unsafe { cr_checkpoint(pid, &raw mut args) })
 }
 
-/// Calls cr_restart, with the pids of the image or with new ones: pid of the root task, which is a
-/// child of the caller.
+/// Calls cr_restart with these options; the observer among them, which C does not have, is not called.
+/// With `copy_status` the call does not come back where a signal ended the root task.
 ///
 /// # Errors
-/// errno of the call.
-pub fn restart(image: BorrowedFd<'_>, pids: bool, errors: BorrowedFd<'_>) -> io::Result<i32> {
+/// errno of the call. What went wrong has been written to the descriptors of the options' report.
+pub fn restart(options: &Options<'_>, copy_status: bool) -> io::Result<Restarted> {
+    let text = |text: Option<&CStr>| text.map_or(ptr::null_mut(), |t| t.as_ptr().cast_mut());
     let mut args = CrRestartArgs {
-        myself: 0,
-        pids: pids.into(),
-        pidns: 0,
-        inspect: 0,
-        root: ptr::null_mut(),
-        wait: 0,
-        mntns: 0,
-        mnt_pty: 0,
-        show_status: 0,
-        copy_status: 0,
-        freezer: ptr::null_mut(),
-        keep_frozen: 0,
-        infd: image.as_raw_fd(),
-        klogfd: CHECKPOINT_FD_NONE,
-        ulogfd: CHECKPOINT_FD_NONE,
-        uerrfd: errors.as_raw_fd(),
-        warn: USUAL_WARNINGS,
-        debug: 0,
-        verbose: 0,
-        fail: 0,
-        keep_lsm: 0,
+        myself: options.myself.into(),
+        pids: (options.mode == Mode::Pids).into(),
+        pidns: (options.mode == Mode::PidNs).into(),
+        inspect: options.inspect.into(),
+        root: text(options.root),
+        wait: options.wait.into(),
+        mntns: options.mntns.into(),
+        mnt_pty: options.mnt_pty.into(),
+        show_status: options.show_status.into(),
+        copy_status: copy_status.into(),
+        freezer: text(options.freezer),
+        keep_frozen: options.keep_frozen.into(),
+        infd: options.image.as_raw_fd(),
+        klogfd: number(options.engine_log),
+        ulogfd: number(options.report.log),
+        uerrfd: number(options.report.err),
+        warn: options.warn.0,
+        debug: options.report.debug.into(),
+        verbose: options.report.verbose.into(),
+        fail: options.fail.0,
+        keep_lsm: options.keep_lsm.into(),
     };
-    // SAFETY: `args` is a unique reference without strings; its descriptors are borrowed for longer
-    // than the call.
-    checked(unsafe { cr_restart(&raw mut args) })
+    if let Some(choice) = options.interrupt {
+        super::interrupt().store(choice.load(Ordering::Relaxed), Ordering::Relaxed);
+    }
+    let mut status = None;
+    // SAFETY: `args` is a unique reference; its strings, which are only read, and its descriptors are
+    // borrowed for longer than the call.
+    let pid = checked(unsafe { super::restart_into(&raw mut args, &mut status) })?;
+    Ok(Restarted { pid, status })
+}
+
+/// As C has it: -1 for none.
+fn number(fd: Option<BorrowedFd<'_>>) -> c_int {
+    fd.map_or(CHECKPOINT_FD_NONE, |fd| fd.as_raw_fd())
+}
+
+/// A duplicate of a descriptor that whoever started this process has left open for it, by its number.
+/// To be asked for before this process opens descriptors of its own: those cannot be told apart.
+///
+/// # Errors
+/// EBADF where there is none with this number.
+pub fn inherited(number: i32) -> io::Result<OwnedFd> {
+    // SAFETY: takes numbers only; one that is no descriptor gives EBADF.
+    let own = checked(unsafe { libc::fcntl(number, libc::F_DUPFD_CLOEXEC, 3) })?;
+    // SAFETY: the kernel has just made this descriptor, so nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(own) })
 }
 
 /// From now on descendants whose parent has died become children of this process.

@@ -48,6 +48,15 @@ static LAST_ID: AtomicI32 = AtomicI32::new(0);
 /// * The descriptors in `args` are not closed by others during the call.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cr_restart(args: *mut CrRestartArgs) -> c_int {
+    // SAFETY: the caller keeps the conditions above.
+    unsafe { restart_into(args, &mut None) }
+}
+
+/// [`cr_restart`], which also says how the root task ended (format of wait(2)), where that was waited for.
+///
+/// # Safety
+/// As for [`cr_restart`].
+unsafe fn restart_into(args: *mut CrRestartArgs, ended: &mut Option<c_int>) -> c_int {
     // SAFETY: the caller keeps the conditions above, which are those of `take`.
     let Some(call) = (unsafe { RestartCall::take(args) }) else {
         return boundary::no_arguments();
@@ -57,6 +66,7 @@ pub unsafe extern "C" fn cr_restart(args: *mut CrRestartArgs) -> c_int {
         if let (true, Some(status)) = (call.copies_status(), restarted.status) {
             boundary::end_like(status);
         }
+        *ended = restarted.status;
         Ok(restarted.pid)
     })
 }

@@ -85,6 +85,8 @@ impl Conditions {
     pub const MNTPROC: i64 = 2;
     /// The old /dev/pts cannot be unmounted.
     pub const MNTPTY: i64 = 4;
+    /// What callers usually warn about.
+    pub const USUAL: Conditions = Conditions(Self::MNTPROC | Self::MNTPTY);
 
     /// Whether `condition` is among these.
     pub fn has(self, condition: i64) -> bool {
