@@ -11,7 +11,7 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use dump_common::{Victim, cc, descendants};
@@ -31,6 +31,7 @@ macro_rules! states {
 states! {
     credentials,
     eventfd,
+    posix_timers,
     settings,
 }
 
@@ -115,9 +116,22 @@ impl Run {
         let bytes = fs::read(&image).expect("the image");
         usercr::image::strict::check(&bytes[..]).expect("the image is as the format says");
         self.victim = None;
-        if let Some(mut restart) = self.restart.take() {
-            restart.wait().expect("wait");
-        }
+        self.wait_for_end();
+    }
+
+    /// Waits for the end of the restart command, if there is one.
+    fn wait_for_end(&mut self) -> Option<ExitStatus> {
+        let restart = self.restart.as_mut()?;
+        let deadline = Instant::now() + LIMIT;
+        let status = loop {
+            if let Some(status) = restart.try_wait().expect("wait") {
+                break status;
+            }
+            assert!(Instant::now() < deadline, "the restart does not end");
+            std::thread::sleep(TICK);
+        };
+        self.restart = None;
+        Some(status)
     }
 
     /// Restarts it; false where the kernel does not let this user do it.
@@ -128,12 +142,15 @@ impl Run {
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(messages);
         let mut child = command.spawn().expect("usercr runs");
         let deadline = Instant::now() + LIMIT;
+        // The root task is the first of them that is not the init of the namespace. All have the name of the
+        // command until they are restored.
         let below = |child: &Child| {
-            let runs = |pid: &i32| comm(*pid).is_some_and(|c| !c.starts_with("usercr"));
-            descendants(child.id() as i32).into_iter().find(runs)
+            let mut tasks = descendants(child.id() as i32).into_iter().map(|pid| (pid, comm(pid)));
+            let root = tasks.find(|(_, name)| name.as_deref() != Some("usercr-init\n"));
+            root.filter(|(_, name)| name.as_ref().is_some_and(|n| !n.starts_with("usercr")))
         };
         let found = loop {
-            if let Some(pid) = below(&child) {
+            if let Some((pid, _)) = below(&child) {
                 break Some(pid);
             }
             if let Some(status) = child.try_wait().expect("wait") {
@@ -162,16 +179,9 @@ impl Run {
     /// Lets the program end, and looks whether it ends well.
     fn end(mut self) {
         File::create(self.path("end")).expect("a file");
-        let Some(mut restart) = self.restart.take() else { return };
-        let deadline = Instant::now() + LIMIT;
-        let ended = loop {
-            if let Some(status) = restart.try_wait().expect("wait") {
-                break status;
-            }
-            assert!(Instant::now() < deadline, "it does not end");
-            std::thread::sleep(TICK);
-        };
-        if self.pid != 0 {
+        if let Some(ended) = self.wait_for_end()
+            && self.pid != 0
+        {
             assert!(ended.success(), "{ended}: {}", self.messages());
         }
     }

@@ -15,7 +15,7 @@ use super::inject::{self, Subject};
 use super::memory::{Memory, Pages};
 use super::names::Names;
 use super::stop::Tree;
-use super::{head, ids, parallel, settings, signals};
+use super::{head, ids, parallel, settings, signals, timers};
 use crate::error::DumpError;
 use crate::image::{Body, Cred, Fs, HeadExtra, ImageHead, Live, TaskState, Zombie};
 use crate::sys::kcmp::{self, Kind};
@@ -57,7 +57,7 @@ pub(super) fn collect(tree: &Tree, flags: u32, container: bool) -> Result<Snapsh
     let extra = HeadExtra { root_subreaper: root.is_some_and(|r| r.answers.subreaper), vdso };
     let xstate_size = root.map_or(0, |r| r.machine.xstate.len());
     let mut header = head::header(flags)?;
-    let mut builder = Builder::new(Names::new(all.first().map_or(0, |f| f.pid))?);
+    let mut builder = Builder::new(Names::new(all.first().map_or(0, |f| f.pid))?, &all);
     let mut states = Vec::with_capacity(all.len());
     let mut reads = reads.into_iter().peekable();
     for facts in &all {
@@ -118,9 +118,12 @@ fn ask<'a>(
             File::open(&path).map_err(DumpError::task(facts.tid, format!("open {path}")))?;
         machines.push((facts, thread, cpu::read(facts, thread, &memory)?));
     }
+    let timers = timers::ids(all, processes)?;
+    let none = Vec::new();
     let subjects: Vec<Subject<'_>> = machines
         .iter()
         .map(|(facts, thread, machine)| Subject {
+            timers: timers.get(&facts.tid).unwrap_or(&none),
             facts,
             thread,
             machine,
@@ -187,6 +190,8 @@ struct Builder {
     table_sharing: Sharing,
     fs_sharing: Sharing,
     creds: Vec<Cred>,
+    /// Index in the task table of each thread.
+    tasks: HashMap<i32, usize>,
     /// CPUs in use.
     online: Option<Vec<u64>>,
     /// Address space, signal actions and signal state of each thread group, by its pid.
@@ -194,7 +199,7 @@ struct Builder {
 }
 
 impl Builder {
-    fn new(names: Names) -> Builder {
+    fn new(names: Names, all: &[Facts]) -> Builder {
         Builder {
             files: Files::new(names),
             memory: Memory::default(),
@@ -202,6 +207,7 @@ impl Builder {
             table_sharing: Sharing::new(Kind::Files),
             fs_sharing: Sharing::new(Kind::Fs),
             creds: Vec::new(),
+            tasks: all.iter().map(|f| (f.tid, f.index)).collect(),
             online: sched::online(),
             groups: HashMap::new(),
         }
@@ -229,6 +235,11 @@ impl Builder {
                 let made = self.body.objects.signals.len() - 1;
                 *self.groups.entry(facts.pid).or_insert((mm, made, made))
             }
+        };
+        let timers = if facts.leads() {
+            timers::read(facts, &details.timers, &answers, &self.tasks)?
+        } else {
+            Vec::new()
         };
         let settings = settings::read(facts, &answers, self.online.as_deref())?;
         let (address, flags, size) = answers.altstack;
@@ -259,6 +270,7 @@ impl Builder {
             blocked: machine.mask,
             rseq: machine.rseq,
             settings: Some(settings),
+            timers,
         })
     }
 

@@ -127,9 +127,6 @@ fn task(stub: &Stub, own: &Status) -> Result<Facts, DumpError> {
     }
     refuse_privileges(&facts, own)?;
     facts.namespaces = namespaces(&facts)?;
-    if facts.leads() {
-        check_process(&facts)?;
-    }
     Ok(facts)
 }
 
@@ -165,15 +162,6 @@ fn check_namespaces(all: &[Facts]) -> Result<(), DumpError> {
             let object = format!("{name} namespace");
             return Err(facts.refuse(object, "it is not that of the root task"));
         }
-    }
-    Ok(())
-}
-
-/// What a process has that its image could not.
-fn check_process(facts: &Facts) -> Result<(), DumpError> {
-    let timers = format!("/proc/{}/timers", facts.pid);
-    if procfs::read(&timers).is_ok_and(|t| !t.is_empty()) {
-        return Err(facts.refuse("POSIX timers", "they cannot be saved"));
     }
     Ok(())
 }

@@ -7,7 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use super::facts::Facts;
 use super::names;
 use crate::error::DumpError;
-use crate::sys::procfs::{self, FdInfo, Mapping};
+use crate::sys::procfs::{self, FdInfo, Mapping, Timer};
 
 /// A file that a link of /proc leads to.
 #[derive(Debug, Clone)]
@@ -52,6 +52,8 @@ pub(super) struct Details {
     pub cwd: Link,
     /// Path of its root directory.
     pub root: Vec<u8>,
+    /// Its POSIX timers, ascending by id.
+    pub timers: Vec<Timer>,
 }
 
 /// Reads all of it, by the leader of the process.
@@ -65,7 +67,18 @@ pub(super) fn read(facts: &Facts) -> Result<Details, DumpError> {
         descriptors: descriptors(facts)?,
         cwd: link(facts, "cwd")?,
         root: root(facts)?,
+        timers: timers(facts)?,
     })
+}
+
+/// A kernel without POSIX timers, or without a list of them, has no such file.
+fn timers(facts: &Facts) -> Result<Vec<Timer>, DumpError> {
+    let Ok(data) = procfs::read(&format!("/proc/{}/timers", facts.pid)) else {
+        return Ok(Vec::new());
+    };
+    let mut timers = procfs::timers(&data).ok_or_else(|| facts.malformed("timers"))?;
+    timers.sort_unstable_by_key(|timer| timer.id);
+    Ok(timers)
 }
 
 /// Where a link of the task leads.

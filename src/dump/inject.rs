@@ -35,6 +35,8 @@ pub(super) struct Subject<'a> {
     pub machine: &'a Machine,
     /// Mappings of its process.
     pub maps: &'a [Mapping],
+    /// POSIX timers of its process, where it is the leader.
+    pub timers: &'a [i32],
     /// The vdso as the kernel made it.
     pub vdso: &'a [u8],
 }
@@ -105,6 +107,7 @@ fn begin<'a>(subject: &'a Subject<'a>) -> Result<Session<'a>, DumpError> {
         registers,
         mask: subject.machine.mask,
         actions: if leads { facts.status.caught | sigchld } else { 0 },
+        timers: subject.timers,
         tgid: last(&facts.status.tgids),
         tid: last(&facts.status.pids),
         signal,

@@ -21,6 +21,7 @@ mod resume;
 mod settings;
 mod signals;
 mod stop;
+mod timers;
 
 use std::os::fd::BorrowedFd;
 

@@ -57,13 +57,11 @@ pub(super) fn pending(
     }
     let queue = thread.tracee.queued_signals(of_group);
     let queue = queue.map_err(DumpError::task(facts.tid, "read its pending signals"))?;
-    let queue: Option<Vec<[u8; 88]>> = queue.iter().map(entry).collect();
-    let queue = queue.ok_or_else(|| facts.refuse("pending signal", "a POSIX timer sent it"))?;
-    Ok(Pending { set, queue })
+    Ok(Pending { set, queue: queue.iter().map(entry).collect() })
 }
 
-/// The kernel's siginfo as the image has it (format document 2.15); none for those of POSIX timers.
-fn entry(info: &SigInfo) -> Option<[u8; 88]> {
+/// The kernel's siginfo as the image has it (format document 2.15).
+fn entry(info: &SigInfo) -> [u8; 88] {
     let word = |at: usize| -> [u8; 4] { [info[at], info[at + 1], info[at + 2], info[at + 3]] };
     let mut entry = [0u8; 88];
     let mut put = |to: usize, from: usize, length: usize| {
@@ -77,14 +75,19 @@ fn entry(info: &SigInfo) -> Option<[u8; 88]> {
     // Signal, errno, code.
     put(0, 0, 12);
     if code == SI_TIMER {
-        return None;
+        // Timer, overruns; the value.
+        put(24, 16, 4);
+        put(32, 20, 4);
+        put(44, 24, 4);
+        put(48, 24, 8);
+        return entry;
     }
     if code <= 0 || code >= SI_KERNEL {
         // Sender's pid and uid; the value of sigqueue(3).
         put(12, 16, 8);
         put(44, 24, 4);
         put(48, 24, 8);
-        return Some(entry);
+        return entry;
     }
     match signal {
         libc::SIGCHLD => {
@@ -106,7 +109,7 @@ fn entry(info: &SigInfo) -> Option<[u8; 88]> {
             put(48, 24, 8);
         }
     }
-    Some(entry)
+    entry
 }
 
 #[cfg(test)]
@@ -128,12 +131,13 @@ mod tests {
 
     #[test]
     fn each_kind_of_siginfo_lands_in_its_fields() {
-        let queued = entry(&info(34, -1, &[(16, 7), (20, 8), (24, 9)])).expect("queued");
+        let queued = entry(&info(34, -1, &[(16, 7), (20, 8), (24, 9)]));
         assert_eq!([0, 8, 12, 16, 44, 48].map(|o| at(&queued, o)), [34, -1, 7, 8, 9, 9]);
-        let child = entry(&info(17, 1, &[(16, 7), (24, 3), (32, 5), (40, 6)])).expect("child");
+        let child = entry(&info(17, 1, &[(16, 7), (24, 3), (32, 5), (40, 6)]));
         assert_eq!([12, 40, 56, 64].map(|o| at(&child, o)), [7, 3, 5, 6]);
-        let fault = entry(&info(11, 1, &[(16, 77)])).expect("fault");
+        let fault = entry(&info(11, 1, &[(16, 77)]));
         assert_eq!((at(&fault, 72), at(&fault, 12)), (77, 0));
-        assert_eq!(entry(&info(14, SI_TIMER, &[])), None);
+        let timer = entry(&info(14, SI_TIMER, &[(16, 7), (20, 8), (24, 9)]));
+        assert_eq!([24, 32, 44, 48, 12].map(|o| at(&timer, o)), [7, 8, 9, 9, 0]);
     }
 }

@@ -4,7 +4,7 @@
 
 use super::cursor::{Cursor, Fixed, Source, arrays};
 use super::records::{self, FIRST_EXTRA};
-use super::{HeadExtra, Rseq, Settings, Vdso};
+use super::{HeadExtra, ImageHead, PosixTimer, Rseq, Settings, TaskIds, Vdso};
 use crate::error::ImageError;
 
 /// Reads our records behind the task table. The cursor is then in front of the first task.
@@ -54,6 +54,8 @@ pub(crate) struct TaskExtra {
     pub rseq: Option<Rseq>,
     /// SETTINGS and AFFINITY.
     pub settings: Option<Settings>,
+    /// POSIX_TIMER.
+    pub timers: Vec<PosixTimer>,
 }
 
 /// Bits of the flags of a SETTINGS record.
@@ -69,7 +71,11 @@ pub(crate) mod flag {
 const AFFINITY_MOST: u32 = 1024;
 
 /// Reads our records behind the SIGNAL_TASK of a task. The cursor is then in front of the next one.
-pub(crate) fn read_task<S: Source>(cursor: &mut Cursor<S>) -> Result<TaskExtra, ImageError> {
+pub(crate) fn read_task<S: Source>(
+    cursor: &mut Cursor<S>,
+    head: &ImageHead,
+    ids: &TaskIds,
+) -> Result<TaskExtra, ImageError> {
     let mut extra = TaskExtra::default();
     while let Some(header) = cursor.peek_header("TASK")? {
         if header.kind < FIRST_EXTRA {
@@ -91,6 +97,12 @@ pub(crate) fn read_task<S: Source>(cursor: &mut Cursor<S>) -> Result<TaskExtra, 
             if extra.settings.replace(settings).is_some() {
                 return Err(header.bad(name, "comes twice"));
             }
+        } else if header.kind == records::POSIX_TIMER.number {
+            let timer = timer(&cursor.fixed::<56>(&header, name)?, head, ids)?;
+            if extra.timers.last().is_some_and(|last| last.id >= timer.id) {
+                return Err(header.bad(name, "timers must ascend by their ids"));
+            }
+            extra.timers.push(timer);
         } else if header.kind == records::AFFINITY.number {
             let bytes = cursor.payload(&header, name, AFFINITY_MOST)?;
             let Some(settings) = &mut extra.settings else {
@@ -137,4 +149,27 @@ fn settings(record: &Fixed<88>) -> Result<Settings, ImageError> {
         thp_disabled: flags & flag::THP_DISABLED != 0,
         ambient: record.u64::<80>(),
     })
+}
+
+/// A timer of the process whose leader has these ids.
+fn timer(record: &Fixed<56>, head: &ImageHead, ids: &TaskIds) -> Result<PosixTimer, ImageError> {
+    let (id, clock, signal, notify) =
+        (record.i32::<8>(), record.i32::<12>(), record.i32::<16>(), record.i32::<20>());
+    if id < 0 || clock < 0 || !(0..=64).contains(&signal) || !(0..=2).contains(&notify) {
+        let reason = format!("timer {id} of clock {clock}, signal {signal}, kind {notify}");
+        return Err(record.bad(reason));
+    }
+    if ids.pid != ids.tgid {
+        return Err(record.bad("only the leader of a thread group has timers"));
+    }
+    let thread = match record.i32::<32>() {
+        0 => None,
+        tag => {
+            let mut rows = head.tasks.iter();
+            let index = rows.position(|row| row.pid == tag && row.tgid == ids.tgid);
+            Some(index.ok_or_else(|| record.bad(format!("tag {tag} is no thread of the task")))?)
+        }
+    };
+    let (value, left, interval) = (record.u64::<24>(), record.u64::<40>(), record.u64::<48>());
+    Ok(PosixTimer { id, clock, signal, notify, value, thread, left, interval })
 }

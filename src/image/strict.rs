@@ -160,6 +160,9 @@ impl<'a> Sweep<'a> {
         if tag == 0 && need != Need::Must {
             return Ok(());
         }
+        if kind == "PID" && self.pid_object(tag).is_some() {
+            return Ok(());
+        }
         if let Some(object) = self.tags.get_mut(&tag) {
             object.used = true;
             return match object.kind == kind {

@@ -77,6 +77,29 @@ pub struct Live {
     pub rseq: Option<Rseq>,
     /// What else the kernel keeps for it (extra record).
     pub settings: Option<Settings>,
+    /// POSIX timers of the process (extra records), ascending by id; none but in the leader.
+    pub timers: Vec<PosixTimer>,
+}
+
+/// A timer as timer_create(2) makes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PosixTimer {
+    /// Its id in the process, 0 or more.
+    pub id: i32,
+    /// The clock, 0 or more.
+    pub clock: i32,
+    /// Signal that it sends.
+    pub signal: i32,
+    /// SIGEV_SIGNAL (0), SIGEV_NONE (1) or SIGEV_THREAD (2).
+    pub notify: i32,
+    /// Value that the signal carries.
+    pub value: u64,
+    /// Index in the task table of the thread that gets the signal; None: any thread of the process.
+    pub thread: Option<usize>,
+    /// Nanoseconds until it expires, 0: it is off.
+    pub left: u64,
+    /// Nanoseconds between later expirations, 0: there are none.
+    pub interval: u64,
 }
 
 /// Settings of a task that version 6 has no place for. Those of a process are the same in all its threads.

@@ -29,11 +29,14 @@ mod namespace;
 /// Programs as text.
 mod print;
 
-/// Signals that wait to be delivered, and timers.
+/// Signals that wait to be delivered, and interval timers.
 mod pending;
 
 /// Programs for a kernel that has restart(2).
 pub mod stubs;
+
+/// POSIX timers.
+pub(crate) mod timers;
 
 /// Credentials and the settings of a task.
 mod settings;
@@ -98,6 +101,10 @@ pub struct Facts {
     pub own: Settings,
     /// Credentials of the caller, likewise.
     pub cred: Cred,
+    /// Whether the kernel can give a POSIX timer a wanted id.
+    pub timer_ids: bool,
+    /// POSIX timers of the caller, for the case that it becomes the task itself.
+    pub own_timers: Vec<i32>,
     /// Core dump filter of the caller, likewise; None where the kernel has none.
     pub dump_filter: Option<u64>,
     /// Directory to chroot to.

@@ -68,6 +68,7 @@ impl Compiler<'_> {
         self.thread_state(&mut p, 0, live);
         self.close_slots(&mut p);
         self.timers(&mut p, live);
+        self.posix_timers(&mut p, live, false);
         self.settings(&mut p, live);
         self.prctl(&mut p, libc::PR_SET_PDEATHSIG, live.pdeath_signal as u64);
         self.hand_over(&mut p, live, farewell);
@@ -81,6 +82,9 @@ impl Compiler<'_> {
         p.push(call(libc::SYS_set_tid_address, &[0]));
         let none = self.data.words(&[0, libc::SS_DISABLE as u64, 0]);
         p.push(call(libc::SYS_sigaltstack, &[none, 0]));
+        for &timer in &self.facts.own_timers {
+            p.push(attempt(libc::SYS_timer_delete, &[timer as u64]));
+        }
         let off = self.data.words(&[0; 4]);
         for which in [libc::ITIMER_REAL, libc::ITIMER_VIRTUAL, libc::ITIMER_PROF] {
             p.push(call(libc::SYS_setitimer, &[which as u64, off, 0]));

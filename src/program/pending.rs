@@ -8,6 +8,7 @@ use crate::image::{Live, Pending};
 const SIGINFO: usize = 128;
 
 const SI_KERNEL: i32 = 0x80;
+const SI_TIMER: i32 = -2;
 
 /// Offset in an instruction of its argument `index`.
 const fn argument(index: usize) -> usize {
@@ -102,6 +103,12 @@ fn siginfo(entry: &[u8; 88]) -> [u8; SIGINFO] {
     put(0, 0, 12);
     let told_by_kernel = (1..SI_KERNEL).contains(&code);
     match signal {
+        _ if code == SI_TIMER => {
+            // Timer, overruns; the value.
+            put(16, 24, 4);
+            put(20, 32, 4);
+            put(24, 48, 8);
+        }
         libc::SIGCHLD if told_by_kernel => {
             // pid, uid; status; utime, stime.
             put(16, 12, 8);
@@ -150,6 +157,8 @@ mod tests {
         assert_eq!([16, 24, 32, 40].map(|o| at(&child, o)), [7, 3, 5, 6]);
         let fault = siginfo(&entry(&[(0, 11), (8, 1), (72, 77)]));
         assert_eq!(at(&fault, 16), 77);
+        let timer = siginfo(&entry(&[(0, 14), (8, SI_TIMER), (24, 7), (32, 8), (48, 9)]));
+        assert_eq!([16, 20, 24].map(|o| at(&timer, o)), [7, 8, 9]);
     }
 
     #[test]

@@ -97,6 +97,7 @@ impl Compiler<'_> {
         if !self.is_thread(task) {
             self.close_slots(p);
             self.timers(p, live);
+            self.posix_timers(p, live, true);
         }
         self.settings(p, live);
         self.prctl(p, libc::PR_SET_PDEATHSIG, live.pdeath_signal as u64);

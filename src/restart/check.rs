@@ -8,7 +8,8 @@ use crate::error::{Error, PlanError, RestartError};
 use crate::image::{Body, Cred, ImageHead, TaskState};
 use crate::plan::{self, Plan, PlanOptions};
 use crate::program::memory::vdso_extent;
-use crate::sys::procfs;
+use crate::program::timers::IDS_BY_COUNTING;
+use crate::sys::{process, procfs};
 
 /// Refuses what this engine cannot do.
 ///
@@ -75,6 +76,24 @@ pub fn machine(head: &ImageHead, body: &Body) -> Result<(), Error> {
         }
     }
     credentials(body)
+}
+
+/// Refuses ids of POSIX timers that the kernel does not give: any where the caller itself becomes the task,
+/// since it may have had timers.
+pub fn timers(body: &Body, by_self: bool) -> Result<(), Error> {
+    if process::gives_timer_ids() {
+        return Ok(());
+    }
+    let most = if by_self { -1 } else { IDS_BY_COUNTING };
+    for (index, task) in body.tasks.iter().enumerate() {
+        let TaskState::Live(live) = task else { continue };
+        if let Some(timer) = live.timers.iter().find(|timer| timer.id > most) {
+            let id = timer.id;
+            let text = format!("task {index}: POSIX timer {id}: this kernel cannot give it its id");
+            return Err(RestartError::Machine(text).into());
+        }
+    }
+    Ok(())
 }
 
 /// Capabilities that changes of credentials need (capabilities(7)).

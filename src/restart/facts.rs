@@ -75,6 +75,8 @@ pub fn gather(
         rlimits: std::array::from_fn(|resource| process::rlimit(resource as u32)),
         handlers: (region.0 + orphan, region.0 + fault),
         own: own_settings(&status)?,
+        timer_ids: process::gives_timer_ids(),
+        own_timers: own_timers(),
         dump_filter: own_dump_filter(),
         cred: own_cred(&status),
         root: options.root.map(|root| root.to_bytes().to_vec()),
@@ -112,6 +114,12 @@ pub fn own_settings(status: &procfs::Status) -> Result<Settings, Error> {
         thp_disabled: process.thp_disabled,
         ambient: status.caps[4],
     })
+}
+
+/// Ids of the POSIX timers of this process.
+fn own_timers() -> Vec<i32> {
+    let data = procfs::read("/proc/self/timers").unwrap_or_default();
+    procfs::timers(&data).unwrap_or_default().iter().map(|timer| timer.id).collect()
 }
 
 /// Core dump filter of this process.

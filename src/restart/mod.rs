@@ -267,6 +267,7 @@ fn native(options: &Options<'_>) -> Result<Restarted, Error> {
     ));
     let body = reader.body(&head)?;
     check::machine(&head, &body)?;
+    check::timers(&body, false)?;
 
     let mut events = Events::new()?;
     let (compiled, region) = {

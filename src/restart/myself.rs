@@ -25,6 +25,7 @@ pub fn restart(options: &Options<'_>) -> Result<Restarted, Error> {
     let body = reader.body(&head)?;
     let live = only_task(&body)?;
     check::machine(&head, &body)?;
+    check::timers(&body, true)?;
     one_thread()?;
     let farewell = farewell(&body, live)?;
 

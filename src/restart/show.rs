@@ -123,6 +123,8 @@ fn facts(head: &ImageHead, plan: &Plan, body: &Body, mode: Mode) -> Result<Facts
         rlimits: [(u64::MAX, u64::MAX); 16],
         handlers: (region.0, region.0),
         own: root.and_then(|live| live.settings.clone()).unwrap_or_default(),
+        timer_ids: true,
+        own_timers: Vec::new(),
         dump_filter,
         cred: cred.cloned().unwrap_or_default(),
         root: None,

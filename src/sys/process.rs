@@ -168,3 +168,12 @@ pub fn own_settings() -> OwnSettings {
         securebits: get(libc::PR_GET_SECUREBITS).max(0) as u32,
     }
 }
+
+/// Whether timer_create(2) can be made to give a wanted id (prctl(2), PR_TIMER_CREATE_RESTORE_IDS;
+/// Linux 6.16).
+pub fn gives_timer_ids() -> bool {
+    const RESTORE_IDS: libc::c_int = 77;
+    const GET: libc::c_ulong = 2;
+    // SAFETY: this option only returns a number.
+    unsafe { libc::prctl(RESTORE_IDS, GET, 0, 0, 0) >= 0 }
+}

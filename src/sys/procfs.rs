@@ -484,3 +484,71 @@ mod tests {
         assert!(locked.expect("parses").lock.expect("has one").contains("FLOCK"));
     }
 }
+
+/// One entry of /proc/PID/timers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timer {
+    /// Its id, as timer_create(2) gave it.
+    pub id: i32,
+    /// The clock, as it was given to timer_create(2).
+    pub clock: i32,
+    /// Signal that it sends.
+    pub signal: i32,
+    /// Value that the signal carries.
+    pub value: u64,
+    /// SIGEV_SIGNAL (0), SIGEV_NONE (1) or SIGEV_THREAD (2).
+    pub notify: i32,
+    /// The thread that gets the signal, as this /proc numbers it; None: any thread of the process.
+    pub thread: Option<i32>,
+}
+
+/// Parses /proc/PID/timers.
+pub fn timers(data: &[u8]) -> Option<Vec<Timer>> {
+    let text = std::str::from_utf8(data).ok()?;
+    let mut lines = text.lines();
+    let mut timers = Vec::new();
+    while let Some(first) = lines.next() {
+        let mut field = |name: &str| lines.next()?.strip_prefix(name)?.strip_prefix(": ");
+        let id = first.strip_prefix("ID: ")?.parse().ok()?;
+        let (signal, value) = field("signal")?.split_once('/')?;
+        let (kind, target) = field("notify")?.split_once('/')?;
+        let clock = field("ClockID")?.parse().ok()?;
+        timers.push(Timer {
+            id,
+            clock,
+            signal: signal.parse().ok()?,
+            value: u64::from_str_radix(value, 16).ok()?,
+            notify: ["signal", "none", "thread"].iter().position(|k| *k == kind)? as i32,
+            thread: match target.split_once('.')? {
+                ("tid", tid) => Some(tid.parse().ok()?),
+                _ => None,
+            },
+        });
+    }
+    Some(timers)
+}
+
+#[cfg(test)]
+mod timer_tests {
+    use super::{Timer, timers};
+
+    #[test]
+    fn posix_timers() {
+        let text = b"ID: 7\nsignal: 60/00007fff86e452a8\nnotify: signal/tid.2634\nClockID: 1\n\
+            ID: 0\nsignal: 10/0000000000000007\nnotify: none/pid.5\nClockID: -6\n";
+        let all = timers(text).expect("timers");
+        let first = Timer {
+            id: 7,
+            clock: 1,
+            signal: 60,
+            value: 0x7fff_86e4_52a8,
+            notify: 0,
+            thread: Some(2634),
+        };
+        assert_eq!(all.first(), Some(&first));
+        let second = Timer { id: 0, clock: -6, signal: 10, value: 7, notify: 1, thread: None };
+        assert_eq!(all.get(1), Some(&second));
+        assert_eq!(timers(b""), Some(vec![]));
+        assert_eq!(timers(b"ID: 7\n"), None);
+    }
+}

@@ -13,6 +13,10 @@ pub const ANSWERS: usize = 4096;
 
 /// Where the answers lie in that page.
 const ACTIONS: usize = 256;
+const TIMERS: usize = 2304;
+
+/// Most POSIX timers that one task can be asked about.
+pub const TIMERS_MAX: usize = 32;
 
 std::arch::global_asm!(
     ".pushsection .rodata.usercr_remote, \"a\", @progbits",
@@ -118,6 +122,22 @@ std::arch::global_asm!(
     "or %rax, %r13",
     "jmp 3b",
     "4:",
+    // timer_gettime(id, page + 2304 + 32 * i) for each of the ids
+    "xor %r14d, %r14d",
+    "lea usercr_remote_data+192(%rip), %rbx",
+    "7:",
+    "cmp usercr_remote_data+184(%rip), %r14d",
+    "jae 8f",
+    "mov $224, %eax",
+    "mov (%rbx,%r14,4), %edi",
+    "mov %r14, %rsi",
+    "shl $5, %rsi",
+    "lea 2304(%r12,%rsi), %rsi",
+    "syscall",
+    "or %rax, %r13",
+    "inc %r14d",
+    "jmp 7b",
+    "8:",
     "mov %r13, 152(%r12)",
     "5:",
     // tgkill(tgid, tid, signal): a stop where there is a tracer, nothing where there is none
@@ -176,9 +196,9 @@ std::arch::global_asm!(
     "jmp *usercr_remote_data+120(%rip)",
     ".balign 8",
     // 15 registers, rip 120, flags 128, rsp 136, signals to ask for 144, tgid 152, tid 156,
-    // signal 160, mask 168, all signals 176
+    // signal 160, mask 168, all signals 176, number of timers 184, their ids (32 bits each) 192
     "usercr_remote_data:",
-    ".fill 23, 8, 0",
+    ".fill 40, 8, 0",
     "usercr_remote_end:",
     ".popsection",
     options(att_syntax)
@@ -194,7 +214,7 @@ unsafe extern "C" {
 
 /// What one task is to be asked, and how it comes back to where it is.
 #[derive(Debug, Clone, Copy)]
-pub struct Job {
+pub struct Job<'a> {
     /// Registers to go on with when the tracer is gone: no system call half-way (`orig_rax` is not
     /// looked at).
     pub registers: Registers,
@@ -202,6 +222,8 @@ pub struct Job {
     pub mask: u64,
     /// Signals whose actions are asked for; bit n-1 is signal n.
     pub actions: u64,
+    /// Ids of the POSIX timers that are asked for; of more than [`TIMERS_MAX`] the others are not.
+    pub timers: &'a [i32],
     /// Thread-group id, as the task itself sees it.
     pub tgid: i32,
     /// Thread id, likewise.
@@ -240,11 +262,12 @@ pub fn stops() -> Stops {
     }
 }
 
-impl Job {
+impl Job<'_> {
     /// The bytes to place, at an address that is a multiple of 8; the task starts at the first.
     pub fn bytes(&self) -> Vec<u8> {
         let r = &self.registers;
-        let words = [
+        let timers = self.timers.get(..TIMERS_MAX).unwrap_or(self.timers);
+        let mut words = vec![
             r.r15,
             r.r14,
             r.r13,
@@ -268,7 +291,11 @@ impl Job {
             u64::from(self.signal as u32),
             self.mask,
             u64::MAX,
+            timers.len() as u64,
         ];
+        let half = |id: Option<&i32>| u64::from(id.copied().unwrap_or(0) as u32);
+        let pairs = timers.chunks(2).map(|pair| half(pair.first()) | half(pair.get(1)) << 32);
+        words.extend(pairs.chain(std::iter::repeat(0)).take(TIMERS_MAX / 2));
         let data = &raw const usercr_remote_data as usize - &raw const usercr_remote_start as usize;
         let mut bytes = template().get(..data).unwrap_or_default().to_vec();
         bytes.extend(words.iter().flat_map(|w| w.to_ne_bytes()));
@@ -299,6 +326,8 @@ pub struct Answers {
     pub timer_slack: u64,
     /// Whether transparent huge pages are off for the process.
     pub thp_disabled: bool,
+    /// POSIX timers that were asked for: nanoseconds left (0: off) and interval.
+    pub timers: [(u64, u64); TIMERS_MAX],
     /// Actions of the signals that were asked for: handler, flags, restorer, mask.
     pub actions: [[u64; 4]; 64],
 }
@@ -322,6 +351,11 @@ impl Answers {
             let at = ACTIONS + 32 * i;
             *action = [word(at), word(at + 8), word(at + 16), word(at + 24)];
         }
+        let nanos = |at: usize| word(at).wrapping_mul(1_000_000_000).wrapping_add(word(at + 8));
+        let posix = |i: usize| {
+            let at = TIMERS + 32 * i;
+            (nanos(at + 16), nanos(at))
+        };
         Some(Answers {
             altstack: (word(0), half(8) as i32, word(16)),
             itimers: [timer(0), timer(1), timer(2)],
@@ -333,6 +367,7 @@ impl Answers {
             dumpable: u32::try_from(word(168)).unwrap_or(0),
             timer_slack: word(176),
             thp_disabled: word(184) == 1,
+            timers: std::array::from_fn(posix),
             actions,
         })
     }

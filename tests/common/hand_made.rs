@@ -166,6 +166,7 @@ pub fn write_tree(file: &mut File, rows: &[[i32; 5]], code: &[u8], name: &str, b
         blocked: 0,
         rseq: None,
         settings: None,
+        timers: Vec::new(),
     };
     let body = Body {
         // Each process has an object of each kind for itself.

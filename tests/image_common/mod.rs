@@ -90,6 +90,7 @@ pub fn smallest() -> (ImageHead, Body) {
         blocked: 0,
         rseq: None,
         settings: None,
+        timers: Vec::new(),
     };
     let page = Vma {
         start: 0x10_0000,
@@ -229,7 +230,22 @@ impl Maker {
                 signature: 0x5305_3053,
             }),
             settings: self.random.one_in(2).then(|| self.settings()),
+            timers: if group.is_none() { self.timers() } else { Vec::new() },
         }
+    }
+
+    fn timers(&mut self) -> Vec<PosixTimer> {
+        let timer = |id| PosixTimer {
+            id,
+            clock: self.random.below(12) as i32,
+            signal: self.random.below(65) as i32,
+            notify: self.random.below(3) as i32,
+            value: self.random.word(),
+            thread: None,
+            left: self.random.word(),
+            interval: self.random.word(),
+        };
+        [0, 3, 77].map(timer).to_vec()
     }
 
     fn settings(&mut self) -> Settings {

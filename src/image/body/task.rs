@@ -59,7 +59,7 @@ pub(super) fn read<S: Source>(
     let objects = objects(parser, ids)?;
     let pending = signals::pending(parser)?;
     let blocked = signals::blocked(parser)?;
-    let extra = extra::read_task(parser.cursor)?;
+    let extra = extra::read_task(parser.cursor, parser.head, ids)?;
     Ok(TaskState::Live(Box::new(Live {
         comm,
         exit_signal,
@@ -81,6 +81,7 @@ pub(super) fn read<S: Source>(
         blocked,
         rseq: extra.rseq,
         settings: extra.settings,
+        timers: extra.timers,
     })))
 }
 

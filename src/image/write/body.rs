@@ -5,7 +5,7 @@ use super::{Thing, Writer, entry, unwritable};
 use crate::error::ImageError;
 use crate::image::extra::flag;
 use crate::image::records;
-use crate::image::{Live, Pending, Settings, Signal, TaskState, Zombie};
+use crate::image::{Live, Pending, PosixTimer, Settings, Signal, TaskState, Zombie};
 
 /// State and exit state of a task that has ended.
 const TASK_DEAD: u32 = 64;
@@ -67,7 +67,21 @@ impl Writer<'_> {
         if let Some(settings) = &live.settings {
             self.settings(settings)?;
         }
+        for timer in &live.timers {
+            self.timer(timer)?;
+        }
         Ok(())
+    }
+
+    fn timer(&mut self, timer: &PosixTimer) -> Result<(), ImageError> {
+        let thread = match timer.thread {
+            Some(index) => entry(&self.head.tasks, index, records::POSIX_TIMER)?.pid,
+            None => 0,
+        };
+        self.out.record(records::POSIX_TIMER, |r| {
+            r.i32(timer.id).i32(timer.clock).i32(timer.signal).i32(timer.notify);
+            r.u64(timer.value).i32(thread).zeros(4).u64(timer.left).u64(timer.interval);
+        })
     }
 
     fn settings(&mut self, settings: &Settings) -> Result<(), ImageError> {
