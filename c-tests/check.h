@@ -158,6 +158,15 @@ static inline void check_outcome(const struct outcome *o, int good, int err)
 	exit(1);
 }
 
+/* How many lines a text has. */
+static inline int lines(const char *text)
+{
+	int n = 0;
+	for (; *text; text++)
+		n += *text == '\n';
+	return n;
+}
+
 static inline int no_children(void)
 {
 	return waitpid(-1, NULL, WNOHANG | __WALL) == -1 && errno == ECHILD;

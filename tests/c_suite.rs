@@ -7,7 +7,7 @@ mod cc;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::ExitStatus;
+use std::process::{Command, ExitStatus};
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ macro_rules! programs {
         }
     };
 }
-programs!(layout arguments errors golden freezer modes myself workloads refusals guarantees interrupt variable programs last old);
+programs!(layout arguments errors golden fields saving freezer modes myself workloads refusals guarantees interrupt variable programs last old);
 
 #[test]
 fn every_program_is_a_test() {
@@ -38,6 +38,27 @@ fn every_program_is_a_test() {
     let mut listed = PROGRAMS.to_vec();
     listed.sort_unstable();
     assert_eq!(found, listed);
+}
+
+/// Each is built by the other compiler as well, and those that need no time are run.
+#[test]
+fn clang_builds_them_too() {
+    if Command::new("clang").arg("--version").output().is_err() {
+        eprintln!("skipped: clang is not installed");
+        return;
+    }
+    for name in PROGRAMS {
+        let source = cc::top().join("c-tests").join(name).with_extension("c");
+        let quick = matches!(*name, "layout" | "arguments" | "old" | "variable");
+        let links = [Link::Shared, Link::Archive];
+        for link in links.into_iter().take(1 + usize::from(quick)) {
+            let program = cc::build_with("clang", &source, link, &["-DCLANG"]);
+            if quick {
+                let cwd = tempfile::tempdir().expect("a folder to run in");
+                judge(name, link, cc::run(&program, &[], &[], cwd.path(), LIMIT));
+            }
+        }
+    }
 }
 
 /// Everything works without privileges, in a user namespace.

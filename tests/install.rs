@@ -84,18 +84,31 @@ fn programs_build_with_what_pkg_config_says() {
     for ((compiler, language), (source, variant)) in
         compilers().into_iter().flat_map(|c| variants.map(|v| (c, v)))
     {
+        let mut object = PathBuf::new();
+        for standard in standards(language) {
+            object = place.path().join(format!("{compiler}-{standard}{variant}.o"));
+            let mut command = Command::new(compiler);
+            command.args(["-Wall", "-Wextra", "-Werror", variant, "-x", language, "-c"]);
+            command.arg(format!("-std={standard}")).arg(source).arg("-o").arg(&object);
+            cc::succeeds(command.args(pkg_config(&prefix, &["--cflags"])));
+        }
         for (kind, flags) in [("so", &shared), ("a", &archive)] {
             let program: PathBuf = place.path().join(format!("{compiler}-{kind}{variant}"));
-            let mut command = Command::new(compiler);
-            command.args(["-Wall", "-Werror", variant, "-x", language]);
-            command.arg(source).args(["-x", "none"]);
-            cc::succeeds(command.arg("-o").arg(&program).args(flags));
+            cc::succeeds(Command::new(compiler).arg("-o").arg(&program).arg(&object).args(flags));
             let mut run = Command::new(&program);
             if kind == "so" {
                 run.env("LD_LIBRARY_PATH", prefix.join("lib"));
             }
             cc::succeeds(&mut run);
         }
+    }
+}
+
+/// Versions of a language that callers may be written in; the last one is a usual one.
+fn standards(language: &str) -> &'static [&'static str] {
+    match language {
+        "c" => &["gnu89", "c99", "c17", "gnu11"],
+        _ => &["c++98", "c++11", "c++20", "gnu++17"],
     }
 }
 

@@ -13,15 +13,17 @@ use crate::report::Report;
 use crate::restart::{Conditions, Mode};
 use crate::{dump, restart};
 
-/// `cr_checkpoint_args.flags`: a subtree.
-const SUBTREE: u32 = 1;
-
 pub fn checkpoint(args: &CheckpointArgs) -> Result<ExitCode, Failure> {
     let messages = io::stderr();
     let write = |output: BorrowedFd<'_>| {
         let report = report(messages.as_fd(), args.verbose);
-        let options =
-            dump::Options { output, container: false, flags: SUBTREE, kill: args.kill, report };
+        let options = dump::Options {
+            output,
+            container: false,
+            flags: dump::SUBTREE,
+            kill: args.kill,
+            report,
+        };
         dump::checkpoint(args.pid, &options).map_err(Failure::from)
     };
     if args.image.as_os_str() == "-" {

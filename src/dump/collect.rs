@@ -49,6 +49,9 @@ pub(super) fn collect(tree: &Tree, flags: u32, container: bool) -> Result<Snapsh
     if container {
         facts::check_container(tree, &all)?;
     }
+    if flags & super::NETNS != 0 {
+        facts::refuse_network(&all)?;
+    }
     let (pids, tasks) = ids::tables(&all)?;
     refuse_shared_memory(&all)?;
     let vdso = head::vdso(&all, &processes, &own)?;

@@ -4,7 +4,7 @@ use std::os::unix::fs::MetadataExt;
 
 use super::parallel;
 use super::stop::{Place, Tree};
-use crate::error::DumpError;
+use crate::error::{DumpError, SysError};
 use crate::sys::procfs::{self, Stat, Status};
 
 /// Namespaces that all tasks of a tree must have in common.
@@ -162,6 +162,20 @@ fn check_namespaces(all: &[Facts]) -> Result<(), DumpError> {
             let object = format!("{name} namespace");
             return Err(facts.refuse(object, "it is not that of the root task"));
         }
+    }
+    Ok(())
+}
+
+/// A network namespace cannot be saved. One that the checkpointer is in too need not be: it is the
+/// machine's.
+pub(super) fn refuse_network(all: &[Facts]) -> Result<(), DumpError> {
+    let Some(root) = all.first() else { return Ok(()) };
+    let path = "/proc/self/ns/net";
+    let own = std::fs::metadata(path).map_err(|e| SysError::new(path, e))?.ino();
+    let [_, _, net, ..] = root.namespaces;
+    if net != own {
+        let reason = "one of the tree's own cannot be saved (CHECKPOINT_NETNS)";
+        return Err(root.refuse("net namespace", reason));
     }
     Ok(())
 }

@@ -31,6 +31,11 @@ use crate::plan::{self, PlanOptions};
 use crate::report::Report;
 use crate::sys::procfs;
 
+/// [`Options::flags`]: a subtree, not a whole container.
+pub const SUBTREE: u32 = 1;
+/// [`Options::flags`]: network namespaces too. None can be saved, so the tree must be in the caller's.
+pub const NETNS: u32 = 2;
+
 /// What a checkpoint is asked to do: the safe form of `struct cr_checkpoint_args`.
 #[derive(Debug, Clone, Copy)]
 pub struct Options<'a> {
@@ -38,7 +43,7 @@ pub struct Options<'a> {
     pub output: BorrowedFd<'a>,
     /// The pid must be the init of a pid namespace, and all of it is taken.
     pub container: bool,
-    /// Flags word that goes into the header (1 subtree, 2 network namespaces).
+    /// Flags word that goes into the header: [`SUBTREE`], [`NETNS`]; no others.
     pub flags: u32,
     /// End the tree with SIGKILL after the image is complete, instead of letting it go on.
     pub kill: bool,
@@ -61,6 +66,10 @@ pub fn checkpoint(pid: i32, options: &Options<'_>) -> Result<(), Error> {
 /// [`checkpoint`], whose failure is yet to be logged.
 fn save(pid: i32, options: &Options<'_>) -> Result<(), Error> {
     let report = &options.report;
+    if options.flags & !(SUBTREE | NETNS) != 0 {
+        let reason = "its checkpoint was asked for with unknown flags";
+        return Err(DumpError::Argument { pid, reason }.into());
+    }
     let tree = stop::Tree::stop(pid)?;
     report.verbose(format!("stopped {} tasks", tree.order.len()));
     let snapshot = collect::collect(&tree, options.flags, options.container)?;

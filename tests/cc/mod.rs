@@ -82,18 +82,30 @@ pub fn cxx() -> Command {
 }
 
 fn compiler(variable: &str, usual: &str) -> Command {
-    let mut command = Command::new(env::var_os(variable).unwrap_or_else(|| usual.into()));
+    strict(env::var_os(variable).unwrap_or_else(|| usual.into()))
+}
+
+fn strict(compiler: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new(compiler);
     command.args(["-O1", "-g", "-Wall", "-Wextra", "-Wpedantic", "-Werror"]);
     command
 }
 
 /// Compiles `source` against the public header alone, links it, and gives the program's path.
 pub fn build(source: &Path, link: Link, options: &[&str]) -> PathBuf {
+    build_by(cc(), source, link, options)
+}
+
+/// As [`build`], with a compiler of this name. An option of its own gives it a file of its own.
+pub fn build_with(compiler: &str, source: &Path, link: Link, options: &[&str]) -> PathBuf {
+    build_by(strict(compiler), source, link, options)
+}
+
+fn build_by(mut command: Command, source: &Path, link: Link, options: &[&str]) -> PathBuf {
     let stem = source.file_stem().expect("a file name").to_string_lossy();
     let name = format!("{stem}-{link:?}{}", options.concat().replace(['/', '='], "_"));
     let program = build_dir().join(name);
     let libraries = libraries();
-    let mut command = cc();
     command.arg("-std=gnu11").arg("-I").arg(top().join("include")).args(options);
     command.arg("-o").arg(&program).arg(source);
     match link {
