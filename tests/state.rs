@@ -31,6 +31,7 @@ macro_rules! states {
 states! {
     credentials,
     eventfd,
+    gone_leader,
     posix_timers,
     settings,
 }

@@ -17,7 +17,7 @@ use super::names::Names;
 use super::stop::Tree;
 use super::{head, ids, parallel, settings, signals, timers};
 use crate::error::DumpError;
-use crate::image::{Body, Cred, Fs, HeadExtra, ImageHead, Live, TaskState, Zombie};
+use crate::image::{Body, Cred, Fs, HeadExtra, ImageHead, Live, Pending, TaskState, Zombie};
 use crate::sys::kcmp::{self, Kind};
 use crate::sys::procfs::Mapping;
 use crate::sys::remote::Answers;
@@ -60,7 +60,8 @@ pub(super) fn collect(tree: &Tree, flags: u32, container: bool) -> Result<Snapsh
     let extra = HeadExtra { root_subreaper: root.is_some_and(|r| r.answers.subreaper), vdso };
     let xstate_size = root.map_or(0, |r| r.machine.xstate.len());
     let mut header = head::header(flags)?;
-    let mut builder = Builder::new(Names::new(all.first().map_or(0, |f| f.pid))?, &all);
+    let mut builder =
+        Builder::new(Names::new(all.iter().find(|f| !f.zombie).map_or(0, |f| f.tid))?, &all);
     let mut states = Vec::with_capacity(all.len());
     let mut reads = reads.into_iter().peekable();
     for facts in &all {
@@ -69,6 +70,15 @@ pub(super) fn collect(tree: &Tree, flags: u32, container: bool) -> Result<Snapsh
             Some(read) => TaskState::Live(Box::new(builder.live(tree, &processes, read)?)),
             None => TaskState::Zombie(zombie(facts)),
         });
+    }
+    for (index, facts) in all.iter().enumerate().filter(|(_, f)| f.place.is_gone_leader()) {
+        // Its next thread stands behind it.
+        if let Some(TaskState::Live(next)) = states.get(index + 1)
+            && let gone = gone_leader(facts, next)
+            && let Some(slot) = states.get_mut(index)
+        {
+            *slot = TaskState::Live(Box::new(gone));
+        }
     }
     builder.files.finish(&all)?;
     let pages = builder.memory.pages();
@@ -116,7 +126,7 @@ fn ask<'a>(
     let mut machines = Vec::with_capacity(all.len());
     for facts in all {
         let Some(thread) = tree.thread(facts.place) else { continue };
-        let path = format!("/proc/{}/mem", facts.pid);
+        let path = format!("/proc/{}/mem", facts.tid);
         let memory =
             File::open(&path).map_err(DumpError::task(facts.tid, format!("open {path}")))?;
         machines.push((facts, thread, cpu::read(facts, thread, &memory)?));
@@ -274,6 +284,7 @@ impl Builder {
             rseq: machine.rseq,
             settings: Some(settings),
             timers,
+            gone: None,
         })
     }
 
@@ -344,6 +355,23 @@ impl Builder {
         objects.shms = self.memory.shms;
         objects.creds = self.creds;
         objects
+    }
+}
+
+/// A first thread that has ended, of a process that has not: as its next thread, but for what was its own.
+fn gone_leader(facts: &Facts, next: &Live) -> Live {
+    Live {
+        comm: comm(&facts.stat.comm),
+        exit_signal: facts.stat.exit_signal,
+        pdeath_signal: 0,
+        set_child_tid: 0,
+        clear_child_tid: 0,
+        altstack: (0, 0),
+        robust_list: 0,
+        pending: Pending::default(),
+        rseq: None,
+        gone: Some(facts.stat.exit_code as u32),
+        ..next.clone()
     }
 }
 

@@ -155,7 +155,7 @@ fn namespaces(facts: &Facts) -> Result<[u64; 7], DumpError> {
 
 /// All tasks must be in the namespaces of the root task; but for pid namespaces, which may nest.
 fn check_namespaces(all: &[Facts]) -> Result<(), DumpError> {
-    let Some(root) = all.first() else { return Ok(()) };
+    let Some(root) = all.iter().find(|f| !f.zombie) else { return Ok(()) };
     for facts in all.iter().filter(|f| !f.zombie) {
         let mut pairs = NAMESPACES.iter().zip(facts.namespaces.iter().zip(&root.namespaces));
         if let Some((name, _)) = pairs.find(|(_, (own, roots))| own != roots) {

@@ -122,7 +122,7 @@ fn descriptor(facts: &Facts, fd: i32) -> Result<Seen, DumpError> {
 
 fn dump_filter(facts: &Facts) -> Result<u64, DumpError> {
     // A kernel without core dumps has no such file.
-    let path = format!("/proc/{}/coredump_filter", facts.pid);
+    let path = format!("/proc/{}/coredump_filter", facts.tid);
     let Ok(data) = procfs::read(&path) else { return Ok(0) };
     let text = String::from_utf8_lossy(&data);
     u64::from_str_radix(text.trim(), 16).map_err(|_| facts.malformed("coredump_filter"))

@@ -99,7 +99,7 @@ pub(super) fn vdso(
         }
         // The others have it from fork or from the same kernel: the sizes would tell.
         if !std::mem::replace(&mut compared, true) {
-            let path = format!("/proc/{}/mem", facts.pid);
+            let path = format!("/proc/{}/mem", facts.tid);
             let mut image = vec![0u8; own.code.len()];
             let read = File::open(&path).and_then(|f| f.read_exact_at(&mut image, code.start));
             read.map_err(DumpError::task(facts.pid, format!("read {path}")))?;

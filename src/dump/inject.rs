@@ -94,7 +94,7 @@ pub(super) fn vdso(maps: &[Mapping]) -> Option<&Mapping> {
 fn begin<'a>(subject: &'a Subject<'a>) -> Result<Session<'a>, DumpError> {
     let facts = subject.facts;
     let tid = facts.tid;
-    let path = format!("/proc/{}/mem", facts.pid);
+    let path = format!("/proc/{}/mem", facts.tid);
     let memory = OpenOptions::new().read(true).write(true).open(&path);
     let memory = memory.map_err(DumpError::task(tid, format!("open {path}")))?;
     let (code, before) = find_place(subject, &memory)?;

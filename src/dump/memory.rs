@@ -67,7 +67,7 @@ impl Memory {
         files: &mut Files,
         cred: usize,
     ) -> Result<usize, DumpError> {
-        let path = format!("/proc/{}/pagemap", facts.pid);
+        let path = format!("/proc/{}/pagemap", facts.tid);
         let pagemap =
             File::open(&path).map_err(DumpError::task(facts.pid, format!("open {path}")))?;
         let maps = &details.maps;
@@ -99,7 +99,7 @@ impl Memory {
             vmas,
             vdso: maps.iter().find(|m| m.name == b"[vdso]").map_or(0, |m| m.start),
         });
-        self.owners.push(facts.pid);
+        self.owners.push(facts.tid);
         Ok(index)
     }
 
@@ -186,7 +186,7 @@ impl Memory {
             }
             return Ok(known);
         }
-        let path = format!("/proc/{}/map_files/{:x}-{:x}", facts.pid, mapping.start, mapping.end);
+        let path = format!("/proc/{}/map_files/{:x}-{:x}", facts.tid, mapping.start, mapping.end);
         let failed = |what: &str| DumpError::task(facts.pid, format!("{what} {path}"));
         let (shm, contents) = match File::open(&path) {
             Ok(file) => (shared_file(&file).map_err(failed("read"))?, Shared::File(path)),
@@ -223,7 +223,7 @@ fn shared_mapping(facts: &Facts, mapping: &Mapping) -> Result<(Shm, Shared), Dum
     if mapping.offset != 0 {
         return Err(facts.refuse(object(mapping), IN_PARTS));
     }
-    let path = format!("/proc/{}/mem", facts.pid);
+    let path = format!("/proc/{}/mem", facts.tid);
     let failed = |what: &str| DumpError::task(facts.pid, format!("{what} {path}"));
     let memory = File::open(&path).map_err(failed("open"))?;
     let size = mapping.end - mapping.start;
@@ -293,7 +293,7 @@ fn same_file(
     let device = libc::makedev(major, minor);
     if let Some(reason) = files.names.mismatch(path, device, mapping.inode) {
         // Some file systems give stat(2) another device than they give the kernel's own lists.
-        let link = format!("/proc/{}/map_files/{:x}-{:x}", facts.pid, mapping.start, mapping.end);
+        let link = format!("/proc/{}/map_files/{:x}-{:x}", facts.tid, mapping.start, mapping.end);
         let real = std::fs::metadata(link).map_err(|_| reason)?;
         if let Some(reason) = files.names.mismatch(path, real.dev(), real.ino()) {
             return Err(reason);

@@ -36,9 +36,14 @@ pub(super) struct Thread {
 pub(super) struct Process {
     /// Thread-group id, as the checkpointer sees it.
     pub pid: i32,
-    /// The leader first; empty for a zombie.
+    /// The leader first, unless it has ended; empty for a zombie.
     pub threads: Vec<Thread>,
+    /// Whether the first thread has ended, and perhaps others have not.
+    leader_gone: bool,
 }
+
+/// [`Place::thread`] of a first thread that has ended while others of its process have not.
+const GONE: usize = usize::MAX;
 
 /// A place in the task table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,6 +52,13 @@ pub(super) struct Place {
     pub process: usize,
     /// Index in [`Process::threads`]; 0 for a zombie.
     pub thread: usize,
+}
+
+impl Place {
+    /// Whether this is a first thread that has ended while others of its process have not.
+    pub fn is_gone_leader(&self) -> bool {
+        self.thread == GONE
+    }
 }
 
 /// A tree whose tasks are all stopped.
@@ -105,7 +117,7 @@ impl Tree {
     fn add(&mut self, pid: i32) {
         if !self.index.contains_key(&pid) {
             self.index.insert(pid, self.processes.len());
-            self.processes.push(Process { pid, threads: Vec::new() });
+            self.processes.push(Process { pid, threads: Vec::new(), leader_gone: false });
         }
     }
 
@@ -140,18 +152,24 @@ impl Tree {
         // The directory has one link a thread, and two of its own.
         let links =
             std::fs::metadata(&directory).map_or(0, |m| std::os::unix::fs::MetadataExt::nlink(&m));
-        if links == process.threads.len() as u64 + 2 {
+        let known = process.threads.len() + usize::from(process.leader_gone);
+        if links == known as u64 + 2 {
             return Ok(false);
         }
         let mut new = false;
         let alone = links == 3 && process.threads.is_empty();
         let tids = if alone { vec![process.pid] } else { thread_ids(&directory) };
         for tid in tids {
-            if process.threads.iter().all(|t| t.tracee.tid() != tid)
-                && let Some(tracee) = seize(process.pid, tid)?
-            {
-                process.threads.push(Thread::new(tracee));
-                new = true;
+            if process.threads.iter().any(|t| t.tracee.tid() == tid) {
+                continue;
+            }
+            match seize(process.pid, tid)? {
+                Some(tracee) => {
+                    process.threads.push(Thread::new(tracee));
+                    new = true;
+                }
+                None if tid == process.pid => process.leader_gone = true,
+                None => {}
             }
         }
         Ok(new)
@@ -253,6 +271,9 @@ impl Tree {
                     _ => continue,
                 }
             }
+            if place.thread == 0 && process.leader_gone && !process.threads.is_empty() {
+                order.push(Place { thread: GONE, ..place });
+            }
             order.push(place);
             if place.thread + 1 < process.threads.len() {
                 todo.push(Place { thread: place.thread + 1, ..place });
@@ -313,10 +334,6 @@ fn refused(pid: i32, tid: i32, cause: io::Error) -> Result<Option<Tracee>, DumpE
         return Ok(None);
     };
     if matches!(stat.state, b'Z' | b'X') {
-        if pid == tid && stat.threads > 1 {
-            let reason = "its first thread has ended and others have not".to_owned();
-            return Err(DumpError::Busy { pid, reason });
-        }
         return Ok(None);
     }
     if status.tgid == std::process::id() as i32 {
@@ -341,7 +358,8 @@ fn busy(tid: i32, cause: io::Error) -> DumpError {
     let state = stat.ok().as_deref().and_then(procfs::stat).map_or('?', |s| char::from(s.state));
     let reason = match state {
         'D' => "it is in an uninterruptible system call (state D)".to_owned(),
-        'Z' => "its first thread has ended and others have not".to_owned(),
+        // The next attempt finds it so.
+        'Z' => "its first thread has just ended".to_owned(),
         other => format!("it does not react (state {other})"),
     };
     DumpError::Busy { pid: tid, reason }

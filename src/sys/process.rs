@@ -19,6 +19,22 @@ pub fn pidfd(pid: i32) -> Result<OwnedFd, SysError> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
 }
 
+/// A descriptor for one thread, which need not lead its group (Linux 6.9).
+///
+/// # Errors
+/// ESRCH, EINVAL where the kernel has only descriptors for processes; those of pidfd_open(2).
+pub fn thread_pidfd(tid: i32) -> Result<OwnedFd, SysError> {
+    /// PIDFD_THREAD.
+    const THREAD: i32 = libc::O_EXCL;
+    // SAFETY: a bad tid gives an error.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, tid, THREAD) };
+    if fd < 0 {
+        return Err(SysError::new(format!("pidfd_open {tid}"), io::Error::last_os_error()));
+    }
+    // SAFETY: the kernel has just given us this descriptor, nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+}
+
 /// Sends SIGKILL to the process behind a pidfd. That it may be gone already is fine.
 pub fn kill_pidfd(pidfd: BorrowedFd<'_>) {
     // SAFETY: a stale descriptor gives an error.

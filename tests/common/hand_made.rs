@@ -167,6 +167,7 @@ pub fn write_tree(file: &mut File, rows: &[[i32; 5]], code: &[u8], name: &str, b
         rseq: None,
         settings: None,
         timers: Vec::new(),
+        gone: None,
     };
     let body = Body {
         // Each process has an object of each kind for itself.

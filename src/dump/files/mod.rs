@@ -78,7 +78,9 @@ impl Holder {
 
     /// A descriptor of ours for the same open file description.
     fn copy(self) -> Result<OwnedFd, DumpError> {
-        let holder = process::pidfd(thread_group(self.tid)).map_err(DumpError::from)?;
+        let holder = process::thread_pidfd(self.tid)
+            .or_else(|_| process::pidfd(thread_group(self.tid)))
+            .map_err(DumpError::from)?;
         inspect::copy_descriptor(holder, self.fd).map_err(self.failed("copy"))
     }
 
@@ -101,7 +103,7 @@ impl Holder {
     }
 }
 
-/// pidfd_open(2) takes leaders only.
+/// Before Linux 6.9 pidfd_open(2) takes leaders only.
 fn thread_group(tid: i32) -> i32 {
     let status = procfs::read(&format!("/proc/{tid}/status"));
     status.ok().as_deref().and_then(procfs::status).map_or(tid, |s| s.tgid)

@@ -136,6 +136,7 @@ pub(super) static FORMS: &[(records::Kind, Form)] = &[
     (records::RSEQ, Form::Fields(&RSEQ)),
     (records::SETTINGS, Form::Fields(&SETTINGS)),
     (records::POSIX_TIMER, Form::Fields(&POSIX_TIMER)),
+    (records::LEADER_GONE, Form::Fields(&LEADER_GONE)),
     (records::AFFINITY, Form::List(&AFFINITY, list("cpus", 8, X64, Count::Rest, 0))),
 ];
 
@@ -388,6 +389,7 @@ structs! {
         40 "sched_period" U64
     ];
     AFFINITY = "affinity" 8 [];
+    LEADER_GONE = "leader_gone" 16 [8 "exit_code" X32];
     POSIX_TIMER = "posix_timer" 56 [
         8 "id" I32, 12 "clock" I32, 16 "signal" I32, 20 "notify" I32, 24 "value" X64,
         32 "thread" Kind::Tag("PID", Need::May), 40 "left" U64, 48 "interval" U64
