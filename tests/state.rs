@@ -34,6 +34,8 @@ states! {
     gone_leader,
     posix_timers,
     settings,
+    signalfd,
+    timerfd,
 }
 
 /// How to restart.

@@ -7,6 +7,7 @@
 
 mod creds;
 mod files;
+mod kinds;
 mod memory;
 mod signals;
 mod task;

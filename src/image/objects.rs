@@ -61,6 +61,54 @@ pub enum FileKind {
         /// Whether a read takes 1 instead of all (EFD_SEMAPHORE).
         semaphore: bool,
     },
+    /// See timerfd_create(2) (extra record).
+    TimerFd(TimerFd),
+    /// See signalfd(2) (extra record).
+    SignalFd {
+        /// Signals that it takes; bit n-1 is signal n.
+        mask: u64,
+    },
+}
+
+/// A timer that is read as a file.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TimerFd {
+    /// CLOCK_* number.
+    pub clock: u32,
+    /// The flags of timerfd_settime(2): TFD_TIMER_*.
+    pub flags: u32,
+    /// Nanoseconds left, 0 where it does not run; of one that was set to a wall-clock time (see
+    /// [`TimerFd::is_wall_clock`]) that time, in nanoseconds since 1970.
+    pub value: u64,
+    /// Nanoseconds between expirations, 0 for one only.
+    pub interval: u64,
+    /// Expirations that have not been read.
+    pub ticks: u64,
+}
+
+impl TimerFd {
+    /// CLOCK_* numbers that there can be.
+    pub const CLOCKS: [i32; 5] = [
+        libc::CLOCK_REALTIME,
+        libc::CLOCK_MONOTONIC,
+        libc::CLOCK_BOOTTIME,
+        libc::CLOCK_REALTIME_ALARM,
+        libc::CLOCK_BOOTTIME_ALARM,
+    ];
+
+    /// Whether it waits for a moment of the wall clock, however long the time between checkpoint and
+    /// restart. All others go on with the time that was left.
+    pub fn is_wall_clock(&self) -> bool {
+        let clocks = [libc::CLOCK_REALTIME, libc::CLOCK_REALTIME_ALARM];
+        let absolute = self.flags & libc::TFD_TIMER_ABSTIME as u32 != 0;
+        absolute && clocks.iter().any(|&clock| self.clock == clock as u32)
+    }
+
+    /// Whether only a caller with CAP_WAKE_ALARM can make it.
+    pub fn is_alarm(&self) -> bool {
+        let clocks = [libc::CLOCK_REALTIME_ALARM, libc::CLOCK_BOOTTIME_ALARM];
+        clocks.iter().any(|&clock| self.clock == clock as u32)
+    }
 }
 
 /// A pipe.

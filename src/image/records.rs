@@ -43,6 +43,8 @@ mod kinds {
         TAIL = 9001; ERROR = 9999;
         SUBREAPER = 10001; VDSO = 10002; RSEQ = 10011; SETTINGS = 10012; AFFINITY = 10013;
         POSIX_TIMER = 10061; LEADER_GONE = 10062;
+        TIMERFD = 10021; SIGNALFD = 10022;
+        POSIX_TIMER = 10061;
     }
 
     /// The type with this number, if the format or we have one.

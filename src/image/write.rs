@@ -7,6 +7,7 @@
 
 mod body;
 mod head;
+mod kinds;
 mod layout;
 mod memory;
 mod objects;

@@ -67,6 +67,7 @@ impl Compiler<'_> {
         self.limits(&mut p, live);
         self.thread_state(&mut p, 0, live);
         self.close_slots(&mut p);
+        self.late_files(&mut p, 0, live);
         self.timers(&mut p, live);
         self.posix_timers(&mut p, live, false);
         self.settings(&mut p, live);

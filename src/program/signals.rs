@@ -96,6 +96,7 @@ impl Compiler<'_> {
         await_release(p, &layout, Stage::Restore);
         if !self.is_thread(task) {
             self.close_slots(p);
+            self.late_files(p, task, live);
             self.timers(p, live);
             self.posix_timers(p, live, true);
         }

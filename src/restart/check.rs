@@ -5,7 +5,7 @@ use super::facts;
 use super::launch::Tree;
 use super::{Conditions, Mode, Options};
 use crate::error::{Error, PlanError, RestartError};
-use crate::image::{Body, Cred, ImageHead, TaskState};
+use crate::image::{Body, Cred, FileKind, ImageHead, TaskState};
 use crate::plan::{self, Plan, PlanOptions};
 use crate::program::memory::vdso_extent;
 use crate::program::timers::IDS_BY_COUNTING;
@@ -75,7 +75,8 @@ pub fn machine(head: &ImageHead, body: &Body) -> Result<(), Error> {
             return Err(RestartError::Machine(text).into());
         }
     }
-    credentials(body)
+    credentials(body)?;
+    files(body)
 }
 
 /// Refuses ids of POSIX timers that the kernel does not give: any where the caller itself becomes the task,
@@ -146,6 +147,24 @@ fn obstacle(own: &Cred, wanted: &Cred) -> Option<(String, &'static str)> {
         return Some((what, "has not CAP_SETPCAP"));
     }
     None
+}
+
+/// Open files that only a caller with certain rights can make.
+fn files(body: &Body) -> Result<(), Error> {
+    /// See capabilities(7).
+    const WAKE_ALARM: u64 = 1 << 35;
+    let own = facts::own_cred(&facts::own_status()?);
+    let may = |capability: u64| own.caps.get(2).is_some_and(|set| set & capability != 0);
+    for file in &body.objects.files {
+        if let FileKind::TimerFd(timer) = &file.kind
+            && timer.is_alarm()
+            && !may(WAKE_ALARM)
+        {
+            let text = "a timerfd wakes the machine up: the caller has not CAP_WAKE_ALARM";
+            return Err(RestartError::Credentials(text.to_owned()).into());
+        }
+    }
+    Ok(())
 }
 
 /// Tells what failed in setting up mounts and was tolerated.

@@ -65,6 +65,18 @@ pub fn poll_now(fd: impl AsFd, events: i16) -> io::Result<i16> {
     Ok(poll.revents)
 }
 
+/// Asks a timer for the time left, after which it counts on; see timerfd_gettime(2).
+///
+/// # Errors
+/// EINVAL where it is no timerfd.
+pub fn ask_timer(timer: impl AsFd) -> io::Result<()> {
+    // SAFETY: two pairs of numbers, for which zeros are a value.
+    let mut setting: libc::itimerspec = unsafe { std::mem::zeroed() };
+    // SAFETY: the call fills the struct that it is given.
+    check(unsafe { libc::timerfd_gettime(timer.as_fd().as_raw_fd(), &raw mut setting) }.into())?;
+    Ok(())
+}
+
 /// A new pipe, read end first, that never waits.
 fn pipe() -> io::Result<(File, File)> {
     let mut ends = [0; 2];

@@ -309,6 +309,8 @@ impl Maker {
         let cred = self.cred();
         let kind = if named || self.random.one_in(2) {
             FileKind::Named { path: self.path() }
+        } else if self.random.one_in(2) {
+            self.nameless()
         } else {
             let pipe = self.old(self.out.pipes.len()).unwrap_or_else(|| {
                 let len = self.random.below(5000) as usize;
@@ -326,6 +328,23 @@ impl Maker {
             cred,
         });
         self.out.files.len() - 1
+    }
+
+    fn nameless(&mut self) -> FileKind {
+        match self.random.below(3) {
+            0 => FileKind::EventFd {
+                count: self.random.below(u64::MAX),
+                semaphore: self.random.one_in(2),
+            },
+            1 => FileKind::SignalFd { mask: self.random.word() },
+            _ => FileKind::TimerFd(TimerFd {
+                clock: TimerFd::CLOCKS[self.random.below(5) as usize] as u32,
+                flags: self.random.below(4) as u32,
+                value: self.random.word(),
+                interval: self.random.word(),
+                ticks: self.random.word(),
+            }),
+        }
     }
 
     fn file_table(&mut self) -> usize {

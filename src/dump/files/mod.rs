@@ -5,6 +5,7 @@
 
 mod pipes;
 mod plain;
+mod timers;
 
 use std::cmp::Ordering;
 use std::collections::HashMap;
@@ -43,6 +44,8 @@ pub(super) struct Files {
     /// Files that are only mapped, by path and whether writable.
     mapped: HashMap<(Vec<u8>, bool), usize>,
     ends: Vec<Ends>,
+    /// Timers, with a descriptor of each.
+    timers: Vec<(usize, Holder)>,
     pipe_index: HashMap<u64, usize>,
 }
 
@@ -125,6 +128,7 @@ impl Files {
             groups: HashMap::new(),
             mapped: HashMap::new(),
             ends: Vec::new(),
+            timers: Vec::new(),
             pipe_index: HashMap::new(),
         }
     }
@@ -163,6 +167,9 @@ impl Files {
         let object = self.objects.len();
         group.insert(place, Known { holder, object });
         let file = self.open_file(facts, seen, key.flags, cred)?;
+        if let FileKind::TimerFd(_) = file.kind {
+            self.timers.push((object, Holder::new(facts, seen)));
+        }
         self.objects.push(file);
         Ok(object)
     }
@@ -216,6 +223,18 @@ impl Files {
             _ => return Err(refuse("descriptors of this kind cannot be saved")),
         };
         Ok(OpenFile { kind, mode, flags, pos: seen.info.position, cred })
+    }
+
+    /// When all descriptors are known: what one look at a descriptor does not tell.
+    pub fn finish(&mut self, all: &[Facts]) -> Result<(), DumpError> {
+        self.read_pipes(all)?;
+        for &(object, holder) in &self.timers {
+            let timer = timers::read(all, holder)?;
+            if let Some(file) = self.objects.get_mut(object) {
+                file.kind = FileKind::TimerFd(timer);
+            }
+        }
+        Ok(())
     }
 
     fn named(&mut self, seen: &Seen) -> Result<FileKind, String> {

@@ -44,8 +44,8 @@ impl Files {
         Ok(FileKind::Pipe { pipe })
     }
 
-    /// When all descriptors are known: reads the pipes, and refuses those with an end elsewhere.
-    pub fn finish(&mut self, all: &[Facts]) -> Result<(), DumpError> {
+    /// Reads the pipes, and refuses those with an end elsewhere.
+    pub(super) fn read_pipes(&mut self, all: &[Facts]) -> Result<(), DumpError> {
         for ends in &self.ends {
             self.pipes.push(read_pipe(all, *ends)?);
         }

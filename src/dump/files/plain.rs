@@ -1,12 +1,15 @@
 //! Files without a name that /proc tells all about.
 
 use crate::dump::gather::Seen;
-use crate::image::FileKind;
+use crate::image::{FileKind, TimerFd};
 
 /// What this one is, or why it cannot be saved.
 pub(super) fn kind(seen: &Seen) -> Result<FileKind, &'static str> {
     match seen.link.strip_prefix(b"anon_inode:") {
         Some(b"[eventfd]") => event_fd(seen),
+        Some(b"[signalfd]") => signal_fd(seen),
+        // What it says is read when all descriptors are known.
+        Some(b"[timerfd]") => Ok(FileKind::TimerFd(TimerFd::default())),
         _ => Err("descriptors of this kind cannot be saved"),
     }
 }
@@ -18,4 +21,10 @@ fn event_fd(seen: &Seen) -> Result<FileKind, &'static str> {
     let semaphore = seen.info.field("eventfd-semaphore");
     let Some(semaphore) = semaphore else { return Err("this kernel does not tell its flags") };
     Ok(FileKind::EventFd { count, semaphore: semaphore != "0" })
+}
+
+fn signal_fd(seen: &Seen) -> Result<FileKind, &'static str> {
+    let mask = seen.info.field("sigmask").map(|mask| u64::from_str_radix(mask, 16));
+    let Some(Ok(mask)) = mask else { return Err("this kernel does not tell its signals") };
+    Ok(FileKind::SignalFd { mask })
 }

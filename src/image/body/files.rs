@@ -1,7 +1,7 @@
 //! Open files, descriptor tables, current directories.
 #![forbid(unsafe_code)]
 
-use super::{Object, ObjectKind, Parser, add};
+use super::{Object, ObjectKind, Parser, add, kinds};
 use crate::error::ImageError;
 use crate::image::cursor::{Fixed, Source};
 use crate::image::{Descriptor, FileKind, FileTable, Fs, OpenFile, Pipe, records};
@@ -43,6 +43,7 @@ pub(super) fn table<S: Source>(parser: &mut Parser<'_, S>) -> Result<Object, Ima
 
 /// An open file.
 pub(super) fn file<S: Source>(parser: &mut Parser<'_, S>) -> Result<Object, ImageError> {
+    let front = kinds::front(parser)?;
     let header = parser.expect(records::FILE)?;
     let record = parser.cursor.at_most::<64>(&header, records::FILE.name)?;
     let number = record.u32::<8>();
@@ -66,10 +67,17 @@ pub(super) fn file<S: Source>(parser: &mut Parser<'_, S>) -> Result<Object, Imag
     if record.i32::<40>() != 0 {
         return Err(record.unsupported("security labels"));
     }
-    let kind = match number {
-        1 => FileKind::Named { path: path(parser)? },
-        2 => FileKind::Pipe { pipe: pipe(parser, &record)? },
-        7 => event_fd(&record)?,
+    let kind = match (number, front.kind) {
+        (1, Some(kind)) => {
+            path(parser)?;
+            kind
+        }
+        (_, Some(_)) => {
+            return Err(record.bad(format!("file of type {number} that is something else too")));
+        }
+        (1, None) => FileKind::Named { path: path(parser)? },
+        (2, None) => FileKind::Pipe { pipe: pipe(parser, &record)? },
+        (7, None) => event_fd(&record)?,
         _ => {
             let name = TYPES.get(number as usize).copied().unwrap_or_default();
             return Err(record.unsupported(format!("file of type {number} ({name})")));

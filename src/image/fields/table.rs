@@ -138,6 +138,8 @@ pub(super) static FORMS: &[(records::Kind, Form)] = &[
     (records::POSIX_TIMER, Form::Fields(&POSIX_TIMER)),
     (records::LEADER_GONE, Form::Fields(&LEADER_GONE)),
     (records::AFFINITY, Form::List(&AFFINITY, list("cpus", 8, X64, Count::Rest, 0))),
+    (records::TIMERFD, Form::Fields(&TIMERFD)),
+    (records::SIGNALFD, Form::Fields(&SIGNALFD)),
 ];
 
 structs! {
@@ -390,6 +392,10 @@ structs! {
     ];
     AFFINITY = "affinity" 8 [];
     LEADER_GONE = "leader_gone" 16 [8 "exit_code" X32];
+    TIMERFD = "timerfd" 40 [
+        8 "clock" U32, 12 "flags" X32, 16 "value" U64, 24 "interval" U64, 32 "ticks" U64
+    ];
+    SIGNALFD = "signalfd" 16 [8 "mask" SET];
     POSIX_TIMER = "posix_timer" 56 [
         8 "id" I32, 12 "clock" I32, 16 "signal" I32, 20 "notify" I32, 24 "value" X64,
         32 "thread" Kind::Tag("PID", Need::May), 40 "left" U64, 48 "interval" U64

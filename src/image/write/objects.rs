@@ -139,12 +139,14 @@ impl<'a> Writer<'a> {
                     r.u64(*count).i32(flags).zeros(4);
                 })?;
             }
+            FileKind::TimerFd(timer) => self.timer_fd(timer, file, cred)?,
+            FileKind::SignalFd { mask } => self.signal_fd(*mask, file, cred)?,
         }
         Ok(tag)
     }
 
     /// A FILE record; `more` adds the fields behind those that all types have.
-    fn file_record(
+    pub(super) fn file_record(
         &mut self,
         number: u32,
         file: &OpenFile,
@@ -158,7 +160,7 @@ impl<'a> Writer<'a> {
     }
 
     /// A path with its NUL.
-    fn path(&mut self, path: &[u8]) -> Result<(), ImageError> {
+    pub(super) fn path(&mut self, path: &[u8]) -> Result<(), ImageError> {
         if path.len() > PATH_MOST || path.contains(&0) || path.first() != Some(&b'/') {
             let shown = String::from_utf8_lossy(path.get(..64).unwrap_or(path));
             return Err(unwritable(

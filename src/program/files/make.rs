@@ -23,20 +23,16 @@ impl Compiler<'_> {
         file: &OpenFile,
         cloexec: bool,
     ) -> i32 {
+        // All calls that make files take these two under the same numbers.
+        let mut flags = file.flags as i32 & libc::O_NONBLOCK;
+        flags |= if cloexec { libc::O_CLOEXEC } else { 0 };
         match &file.kind {
             FileKind::Named { path } => self.open_named(p, model, file, path, cloexec),
             FileKind::EventFd { count, semaphore } => {
-                let mut flags = file.flags as i32 & libc::O_NONBLOCK;
-                flags |= if *semaphore { libc::EFD_SEMAPHORE } else { 0 };
-                flags |= if cloexec { libc::EFD_CLOEXEC } else { 0 };
-                let fd = model.take();
-                p.push(exact(libc::SYS_eventfd2, &[0, flags as u64], fd as u64));
-                if *count != 0 {
-                    let count = self.data.words(&[*count]);
-                    p.push(exact(libc::SYS_write, &[fd as u64, count, 8], 8));
-                }
-                fd
+                self.make_event_fd(p, model, flags, *count, *semaphore)
             }
+            FileKind::TimerFd(timer) => self.make_timer_fd(p, model, flags, timer),
+            FileKind::SignalFd { mask } => self.make_signal_fd(p, model, flags, *mask),
             FileKind::Pipe { .. } => -1,
         }
     }

@@ -4,6 +4,7 @@
 //! number. So no program ever has to look at a descriptor that a call returned; a result that differs
 //! from the expected number is a failure.
 
+mod kinds;
 mod make;
 mod pipes;
 mod slots;

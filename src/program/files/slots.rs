@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::{Facts, Flags, Plan};
-use crate::image::{Body, FileKind, Live, TaskState};
+use crate::image::{Body, Descriptor, FileKind, FileTable, Live, TaskState};
 
 /// Which descriptors of a task are open.
 #[derive(Debug, Clone, Default)]
@@ -23,7 +23,10 @@ impl Group {
     pub(super) fn of(kind: &FileKind) -> Option<Group> {
         match *kind {
             FileKind::Pipe { pipe } => Some(Group::Pipe(pipe)),
-            FileKind::Named { .. } | FileKind::EventFd { .. } => None,
+            FileKind::Named { .. }
+            | FileKind::EventFd { .. }
+            | FileKind::TimerFd(_)
+            | FileKind::SignalFd { .. } => None,
         }
     }
 }
@@ -56,6 +59,8 @@ pub(in crate::program) struct Slots {
     pub(super) next: i32,
     /// The groups whose files have slots.
     pub(super) groups: BTreeSet<Group>,
+    /// The first process that has a descriptor of a file, by the file.
+    keepers: HashMap<usize, usize>,
 }
 
 impl Slots {
@@ -70,6 +75,7 @@ impl Slots {
             shms: HashMap::new(),
             next: base + 3,
             groups: BTreeSet::new(),
+            keepers: HashMap::new(),
         };
         let group_of = |file: usize| Group::of(&body.objects.files.get(file)?.kind);
         let mut users: BTreeMap<usize, usize> = BTreeMap::new();
@@ -78,6 +84,9 @@ impl Slots {
             let TaskState::Live(live) = task else { continue };
             if plan.tasks.get(index).is_some_and(|t| t.flags.has(Flags::THREAD)) {
                 continue;
+            }
+            for descriptor in table_of(body, live) {
+                slots.keepers.entry(descriptor.file).or_insert(index);
             }
             for file in files_of(body, live) {
                 *users.entry(file).or_default() += 1;
@@ -129,6 +138,13 @@ impl Slots {
         files
     }
 
+    /// The files of this table that `task` is the first to have, with their first descriptor.
+    pub(super) fn kept(&self, task: usize, table: &FileTable) -> Vec<(i32, usize)> {
+        let mut seen = BTreeSet::new();
+        let own = table.descriptors.iter().filter(|d| self.keepers.get(&d.file) == Some(&task));
+        own.filter(|d| seen.insert(d.file)).map(|d| (d.fd, d.file)).collect()
+    }
+
     pub(in crate::program) fn file(&self, file: usize) -> Option<i32> {
         self.files.get(&file).copied()
     }
@@ -147,12 +163,13 @@ impl Slots {
     }
 }
 
+fn table_of<'a>(body: &'a Body, live: &Live) -> &'a [Descriptor] {
+    body.objects.file_tables.get(live.files).map_or(&[], |table| &table.descriptors)
+}
+
 /// Files that a process needs for its descriptors and its mappings, each once, ascending.
 pub(super) fn files_of(body: &Body, live: &Live) -> BTreeSet<usize> {
-    let mut files = BTreeSet::new();
-    if let Some(table) = body.objects.file_tables.get(live.files) {
-        files.extend(table.descriptors.iter().map(|d| d.file));
-    }
+    let mut files: BTreeSet<usize> = table_of(body, live).iter().map(|d| d.file).collect();
     if let Some(mm) = body.objects.mms.get(live.mm) {
         files.extend(crate::program::memory::files_of(mm));
     }

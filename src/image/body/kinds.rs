@@ -1,0 +1,54 @@
+//! Records of our own in front of a FILE: what is open where version 6 has no type for it.
+#![forbid(unsafe_code)]
+
+use super::Parser;
+use crate::error::ImageError;
+use crate::image::cursor::{Fixed, Source};
+use crate::image::{FileKind, TimerFd, records};
+
+/// Flags of timerfd_settime(2).
+const TIMER_FLAGS: u32 = (libc::TFD_TIMER_ABSTIME | libc::TFD_TIMER_CANCEL_ON_SET) as u32;
+
+/// What stands in front of a FILE.
+#[derive(Debug, Default)]
+pub(super) struct Front {
+    /// What is open; the FILE is then of type 1, with a path that is not looked at.
+    pub kind: Option<FileKind>,
+}
+
+/// Reads it. The cursor is then in front of the record behind, which should be the FILE.
+pub(super) fn front<S: Source>(parser: &mut Parser<'_, S>) -> Result<Front, ImageError> {
+    let mut front = Front::default();
+    loop {
+        let header = parser.next(records::FILE.name)?;
+        let name = records::name(header.kind);
+        let kind = if header.kind == records::TIMERFD.number {
+            FileKind::TimerFd(timer_fd(&parser.cursor.fixed::<40>(&header, name)?)?)
+        } else if header.kind == records::SIGNALFD.number {
+            let record = parser.cursor.fixed::<16>(&header, name)?;
+            FileKind::SignalFd { mask: record.u64::<8>() }
+        } else {
+            return Ok(front);
+        };
+        if front.kind.replace(kind).is_some() {
+            return Err(header.bad(name, "the file is something else already"));
+        }
+    }
+}
+
+fn timer_fd(record: &Fixed<40>) -> Result<TimerFd, ImageError> {
+    let timer = TimerFd {
+        clock: record.u32::<8>(),
+        flags: record.u32::<12>(),
+        value: record.u64::<16>(),
+        interval: record.u64::<24>(),
+        ticks: record.u64::<32>(),
+    };
+    if TimerFd::CLOCKS.iter().all(|&clock| timer.clock != clock as u32) {
+        return Err(record.bad(format!("clock {}", timer.clock)));
+    }
+    if timer.flags & !TIMER_FLAGS != 0 {
+        return Err(record.bad(format!("flags {:#x}", timer.flags)));
+    }
+    Ok(timer)
+}

@@ -1,0 +1,48 @@
+//! What is open where version 6 has no type for it: a record of our own in front of the FILE.
+#![forbid(unsafe_code)]
+
+use super::Writer;
+use super::layout::Payload;
+use crate::error::ImageError;
+use crate::image::records::{self, Kind};
+use crate::image::{OpenFile, TimerFd};
+
+impl Writer<'_> {
+    /// A record of our own that says what is open, then a FILE that no other reader can take for
+    /// something else: its path leads nowhere.
+    pub(super) fn stand_in(
+        &mut self,
+        record: Kind,
+        file: &OpenFile,
+        cred: i32,
+        path: &[u8],
+        fill: impl FnOnce(&mut Payload<'_>),
+    ) -> Result<(), ImageError> {
+        self.out.record(record, fill)?;
+        self.file_record(1, file, cred, |_| ())?;
+        self.path(path)
+    }
+
+    pub(super) fn timer_fd(
+        &mut self,
+        timer: &TimerFd,
+        file: &OpenFile,
+        cred: i32,
+    ) -> Result<(), ImageError> {
+        self.stand_in(records::TIMERFD, file, cred, b"/anon_inode:[timerfd]", |r| {
+            r.u32(timer.clock).u32(timer.flags);
+            r.u64(timer.value).u64(timer.interval).u64(timer.ticks);
+        })
+    }
+
+    pub(super) fn signal_fd(
+        &mut self,
+        mask: u64,
+        file: &OpenFile,
+        cred: i32,
+    ) -> Result<(), ImageError> {
+        self.stand_in(records::SIGNALFD, file, cred, b"/anon_inode:[signalfd]", |r| {
+            r.u64(mask);
+        })
+    }
+}
