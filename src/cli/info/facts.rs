@@ -113,6 +113,8 @@ pub fn what(kind: &FileKind) -> (&'static str, String) {
         FileKind::Named { path } => ("file", printable(path)),
         FileKind::Pipe { pipe } => ("pipe", format!("pipe {pipe}")),
         FileKind::EventFd { count, .. } => ("eventfd", format!("eventfd, count {count}")),
+        FileKind::TimerFd(timer) => ("timerfd", format!("timerfd, clock {}", timer.clock)),
+        FileKind::SignalFd { .. } => ("signalfd", "signalfd".to_owned()),
     }
 }
 
