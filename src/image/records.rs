@@ -42,9 +42,8 @@ mod kinds {
         SOCKET_INET = 706; NET_NS = 707; NETDEV = 708; NETDEV_ADDR = 709;
         TAIL = 9001; ERROR = 9999;
         SUBREAPER = 10001; VDSO = 10002; RSEQ = 10011; SETTINGS = 10012; AFFINITY = 10013;
-        POSIX_TIMER = 10061; LEADER_GONE = 10062;
         TIMERFD = 10021; SIGNALFD = 10022;
-        POSIX_TIMER = 10061;
+        POSIX_TIMER = 10061; LEADER_GONE = 10062;
     }
 
     /// The type with this number, if the format or we have one.
