@@ -68,10 +68,9 @@ static void *thread(void *arg)
 static int subreapers_child(void)
 {
 	/* Its parent, a subreaper below the root task, becomes the parent of its child when it ends. */
-	pid_t orphan = fork();
+	pid_t parent = getpid(), orphan = fork();
 	if (orphan == 0) {
 		struct timespec tick = { 0, 1000000 };
-		pid_t parent = getppid();
 		while (getppid() == parent)
 			nanosleep(&tick, NULL);
 		_exit(7);
