@@ -4,26 +4,20 @@
 #![allow(clippy::print_stderr, reason = "says what was skipped, and why")]
 
 mod cc;
+mod recorded;
 
 use std::collections::{BTreeSet, HashMap};
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
 use std::time::Duration;
 
+use recorded::{Case, cases};
 use serde_json::Value;
-use usercr::error::Error;
 use usercr::image::{ImageHead, Reader};
-use usercr::plan::{self, Plan, PlanOptions};
+use usercr::plan::Plan;
 
 const LIMIT: Duration = Duration::from_secs(20);
 const GHOST: &str = "4";
-
-struct Case {
-    name: String,
-    args: Value,
-    expected: Value,
-    image: Vec<u8>,
-}
 
 /// What the kernel has seen, as words of its lines.
 #[derive(Default)]
@@ -50,40 +44,7 @@ impl Seen {
     }
 }
 
-fn cases() -> Vec<Case> {
-    let json =
-        |path: &Path| -> Value { serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap() };
-    let entries = std::fs::read_dir(cc::top().join("golden")).unwrap();
-    let dirs = entries.map(|e| e.unwrap().path()).filter(|d| d.is_dir());
-    let mut cases: Vec<Case> = dirs
-        .map(|dir| Case {
-            name: dir.file_name().unwrap().to_str().unwrap().into(),
-            args: json(&dir.join("args.json")),
-            expected: json(&dir.join("expected.json")),
-            image: std::fs::read(dir.join("image.bin")).unwrap(),
-        })
-        .collect();
-    cases.sort_by(|a, b| a.name.cmp(&b.name));
-    assert_eq!(cases.len(), 287, "cases");
-    cases
-}
-
 impl Case {
-    fn arg(&self, name: &str) -> i64 {
-        self.args["args"][name].as_i64().unwrap_or(0)
-    }
-
-    fn kernel(&self, name: &str) -> i64 {
-        self.args["kernel"][name].as_i64().unwrap_or(0)
-    }
-
-    fn plan(&self) -> Result<(ImageHead, Plan), Error> {
-        let pidns = self.arg("pidns") != 0;
-        let head = Reader::new(self.image.as_slice()).head()?;
-        let plan = plan::build(&head, &PlanOptions { pidns, pid_max: 32768 })?;
-        Ok((head, plan))
-    }
-
     fn reaper(&self) -> bool {
         let root = self.plan().map_or(1, |(_, plan)| plan.tasks[0].pid);
         self.arg("pidns") != 0 && root != 1
@@ -127,7 +88,7 @@ impl Case {
             arg.push(value);
             args.push(arg);
         };
-        let image = cc::top().join("golden").join(&self.name).join("image.bin");
+        let image = recorded::golden().join(&self.name).join("image.bin");
         word("image", image.as_os_str());
         word("refed", refed.as_os_str());
         for (name, value) in self.args["args"].as_object().unwrap() {

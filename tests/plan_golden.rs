@@ -2,19 +2,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod histories;
+mod recorded;
 
-use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
-
-use histories::Numbers;
+use recorded::{Case, cases};
 use serde_json::Value;
 use usercr::error::Error;
-use usercr::image::{ImageHead, Reader};
+use usercr::image::ImageHead;
 use usercr::plan::{self, Plan, PlanOptions, simulate};
-
-fn golden() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("golden")
-}
 
 /// What both planners say about a task. Numbers as [`plan::Task`] has them.
 #[derive(Debug, PartialEq)]
@@ -96,57 +90,15 @@ fn case_rows(tasks: &Value) -> Vec<Row> {
 }
 
 fn options(pidns: bool) -> PlanOptions {
-    PlanOptions { pidns, pid_max: 32768 }
-}
-
-struct Case {
-    name: String,
-    image: Vec<u8>,
-    pidns: bool,
-    pid_max: i32,
-    expected: Value,
+    PlanOptions { pidns, pid_max: recorded::PID_MAX }
 }
 
 impl Case {
-    fn build(&self) -> Result<(ImageHead, Plan), Error> {
-        let head = Reader::new(self.image.as_slice()).head()?;
-        let options = PlanOptions { pidns: self.pidns, pid_max: self.pid_max };
-        let plan = plan::build(&head, &options)?;
-        Ok((head, plan))
-    }
-
-    fn build_fact(&self, name: &str) -> &Value {
-        &self.expected["build"][name]
-    }
-
     /// The ids of a malformed image, not its records, are what is wrong.
     fn has_bad_ids(&self) -> bool {
         let records = ["cut", "len", "type", "nr", "empty", "uts"];
         self.name.strip_prefix("bad-").is_some_and(|n| !records.iter().any(|r| n.starts_with(r)))
     }
-}
-
-fn cases() -> Vec<Case> {
-    let json =
-        |path: PathBuf| -> Value { serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap() };
-    let mut cases = Vec::new();
-    for entry in std::fs::read_dir(golden()).unwrap() {
-        let dir = entry.unwrap().path();
-        if !dir.is_dir() {
-            continue;
-        }
-        let args = json(dir.join("args.json"));
-        cases.push(Case {
-            name: dir.file_name().unwrap().to_str().unwrap().into(),
-            image: std::fs::read(dir.join("image.bin")).unwrap_or_default(),
-            pidns: number(&args["args"]["pidns"]) != 0,
-            pid_max: number(&args["pid_max"]) as i32,
-            expected: json(dir.join("expected.json")),
-        });
-    }
-    cases.sort_by(|a, b| a.name.cmp(&b.name));
-    assert_eq!(cases.len(), 287, "cases");
-    cases
 }
 
 /// Trees that the historic planner gets wrong: ours is another plan, and right.
@@ -156,20 +108,20 @@ const WRONG: [&str; 2] = ["dead-session-handed-down", "thread-of-root"];
 fn every_tree_of_the_cases() {
     let mut seen = 0;
     for case in cases() {
-        if case.build_fact("built") != &Value::Bool(true) || case.name.starts_with("bad-") {
+        if case.built("built") != &Value::Bool(true) || case.name.starts_with("bad-") {
             continue;
         }
         seen += 1;
-        let (head, plan) = case.build().unwrap_or_else(|e| panic!("{}: {e}", case.name));
+        let (head, plan) = case.plan().unwrap_or_else(|e| panic!("{}: {e}", case.name));
         let orphans: Vec<usize> =
-            serde_json::from_value(case.build_fact("orphans_required").clone()).unwrap();
+            serde_json::from_value(case.built("orphans_required").clone()).unwrap();
         assert_eq!(plan.orphans(), orphans, "{}: orphans", case.name);
         if orphans.is_empty() {
-            simulate::check(&head, &plan, case.pidns)
+            simulate::check(&head, &plan, case.pidns())
                 .unwrap_or_else(|e| panic!("{}: {e}", case.name));
         }
         if !WRONG.iter().any(|w| case.name.starts_with(w)) {
-            same_rows(&rows(&plan), &case_rows(case.build_fact("tasks")), &case.name);
+            same_rows(&rows(&plan), &case_rows(case.built("tasks")), &case.name);
         }
     }
     assert_eq!(seen, 175, "trees");
@@ -180,7 +132,7 @@ fn bad_ids_are_refused() {
     let mut seen = 0;
     for case in cases().iter().filter(|c| c.has_bad_ids()) {
         seen += 1;
-        let error = case.build().err().unwrap_or_else(|| panic!("{}: accepted", case.name));
+        let error = case.plan().err().unwrap_or_else(|| panic!("{}: accepted", case.name));
         assert_eq!(error.errno(), libc::EINVAL, "{}: {error}", case.name);
         assert!(matches!(error, Error::Image(_) | Error::Plan(_)), "{}: {error}", case.name);
     }
@@ -190,7 +142,7 @@ fn bad_ids_are_refused() {
 #[test]
 fn nested_namespaces_need_a_new_one() {
     for case in cases().iter().filter(|c| c.name.starts_with("nested-")) {
-        match (case.name.as_str(), case.build()) {
+        match (case.name.as_str(), case.plan()) {
             ("nested-1.pidns" | "nested-2.pidns", Ok((head, plan))) => {
                 simulate::check(&head, &plan, true).unwrap();
                 let nested = plan.tasks[1..].iter().all(|t| t.flags.to_string() == "N");
@@ -223,12 +175,7 @@ struct Random {
 }
 
 fn random() -> Vec<Random> {
-    let file = std::fs::File::open(golden().join("random.jsonl.gz")).unwrap();
-    let lines = BufReader::new(flate2::read::GzDecoder::new(file)).lines();
-    let one = |line: std::io::Result<String>| {
-        let value: Value = serde_json::from_str(&line.unwrap()).unwrap();
-        let tasks: Vec<Numbers> = serde_json::from_value(value["in"]["tasks"].clone()).unwrap();
-        let offset = value["in"]["pid_offset"].as_i64().unwrap_or(1) as i32;
+    let one = |tree: recorded::Random| {
         let row = |r: &Value| Theirs {
             row: Row {
                 pid: number(&r[0]),
@@ -241,22 +188,20 @@ fn random() -> Vec<Random> {
             next: number(&r[9]),
             first: r[10].is_null(),
         };
+        let table = tree.value["out"]["table"].as_array().unwrap();
         Random {
-            kind: value["in"]["kind"].as_str().unwrap().into(),
-            head: histories::head(&tasks, offset, false),
-            theirs: with_children(
-                value["out"]["table"].as_array().unwrap().iter().map(row).collect(),
-            ),
-            wrong: value["live"]["wrong_session"].as_array().is_some_and(|w| !w.is_empty()),
+            kind: tree.kind.clone(),
+            head: histories::head(&tree.tasks, tree.offset, false),
+            theirs: with_children(table.iter().map(row).collect()),
+            wrong: tree.value["live"]["wrong_session"].as_array().is_some_and(|w| !w.is_empty()),
         }
     };
-    lines.map(one).collect()
+    recorded::random().into_iter().map(one).collect()
 }
 
 #[test]
 fn random_trees() {
     let trees = random();
-    assert_eq!(trees.len(), 1000);
     for (line, tree) in trees.iter().enumerate() {
         let place = format!("line {} ({})", line + 1, tree.kind);
         for pidns in [false, true] {

@@ -11,6 +11,7 @@ mod choose;
 mod creators;
 mod family;
 mod ghosts;
+mod groups;
 mod inherit;
 mod orphans;
 mod pids;
@@ -20,6 +21,7 @@ use std::fmt;
 use std::ops::{BitOr, BitOrAssign};
 
 use self::ghosts::Forest;
+pub use self::groups::Groups;
 use crate::error::PlanError;
 use crate::image::{ImageHead, PidTable};
 

@@ -1,7 +1,7 @@
 //! Forking, sessions, process groups, the way to the first barriers.
 
 use super::insn::{Insn, Op, Stage};
-use super::{Compiler, Program, arrive, attempt, await_release, call, exact, wait_for, word};
+use super::{Compiler, Program, arrive, attempt, await_release, call, exact, wait_for, wake, word};
 use crate::image::TaskState;
 use crate::plan::Flags;
 
@@ -122,19 +122,23 @@ impl Compiler<'_> {
                 self.fork(p, child as usize);
             }
         }
-        let Some(row) = self.plan.tasks.get(task) else { return };
-        if self.plan.session_leader(task) == Some(task) {
+        // Children join groups themselves; where one cannot, it has to inherit.
+        let is = |list: &[bool]| list.get(task) == Some(&true) && !self.facts.kernel_restores;
+        let (founds, early) = (is(&self.groups.founds), is(&self.groups.early));
+        let found = call(libc::SYS_setpgid, &[0, 0]);
+        let leads = self.plan.session_leader(task) == Some(task);
+        if leads {
             p.push(call(libc::SYS_setsid, &[]));
-        } else if self.plan.group_leader(task) == Some(task)
-            && !row.flags.has(Flags::THREAD)
-            && !self.facts.kernel_restores
-        {
-            p.push(call(libc::SYS_setpgid, &[0, 0]));
+        } else if founds && early {
+            p.push(found);
         }
         for &child in &children {
             if !self.has(child as usize, Flags::SESSION) {
                 self.fork(p, child as usize);
             }
+        }
+        if founds && !early && !leads {
+            p.push(found);
         }
     }
 
@@ -198,11 +202,10 @@ impl Compiler<'_> {
 
     /// Joins the process group, and waits until all have.
     pub(super) fn join_group(&mut self, p: &mut Program, task: usize) {
-        if !self.is_thread(task)
-            && let Some(leader) = self.plan.group_leader(task)
-            && leader != task
-        {
-            self.call_on_pid(p, call(libc::SYS_setpgid, &[0, 0]), 1, leader, task);
+        if self.groups.changes.is_empty() {
+            self.set_group(p, task);
+        } else {
+            self.set_group_in_turn(p, task);
         }
         if self.plan.reaped && !self.facts.pidns && self.loses_parent(task) {
             // The parent's exit is part of the plan: the subreaper takes over.
@@ -214,18 +217,38 @@ impl Compiler<'_> {
         await_release(p, &self.facts.layout, Stage::Groups);
     }
 
+    fn set_group(&mut self, p: &mut Program, task: usize) {
+        if !self.is_thread(task)
+            && let Some(leader) = self.plan.group_leader(task)
+            && leader != task
+            // Otherwise it has its group from its creator.
+            && self.plan.sees(task, leader)
+        {
+            self.call_on_pid(p, call(libc::SYS_setpgid, &[0, 0]), 1, leader, task);
+        }
+    }
+
+    /// A group lasts as long as somebody is in it: its leader leaves it only when all others have come.
+    fn set_group_in_turn(&mut self, p: &mut Program, task: usize) {
+        let joined = self.facts.layout.arrived(Stage::Joined);
+        let others = self.plan.tasks.len() - self.groups.changes.len();
+        if let Some(turn) = self.groups.changes.iter().position(|&index| index == task) {
+            p.push(wait_for(joined, (others + turn) as u64));
+        }
+        self.set_group(p, task);
+        // Whoever waits looks at the count itself.
+        arrive(p, &self.facts.layout, Stage::Joined, 0, &[]);
+        p.push(wake(joined));
+    }
+
     fn loses_parent(&self, task: usize) -> bool {
         let parent = self.plan.real_parent(task).and_then(|parent| self.plan.tasks.get(parent));
         parent.is_some_and(|parent| parent.flags.any(Flags::GHOST | Flags::DEAD))
     }
 
-    /// Ghosts, placeholders and zombies end here; the others see those go whose parent they are.
+    /// Ghosts, placeholders and zombies end here. All see those go whose parent they are: otherwise these would
+    /// be left, as zombies, to an init that does not know them.
     pub(super) fn leave_or_stay(&mut self, p: &mut Program, task: usize) {
-        match self.body.tasks.get(task) {
-            Some(TaskState::Live(_)) => {}
-            Some(TaskState::Zombie(zombie)) => return self.die(p, task, zombie.exit_code),
-            None => return p.push(call(libc::SYS_exit_group, &[0])),
-        }
         for gone in self.leaving.get(&task).cloned().unwrap_or_default() {
             let seen = match self.body.tasks.get(gone) {
                 Some(_) => {
@@ -237,6 +260,22 @@ impl Compiler<'_> {
             let index = usize::from(self.body.tasks.get(gone).is_some());
             self.call_on_pid(p, seen, index, gone, task);
         }
+        match self.body.tasks.get(task) {
+            Some(TaskState::Live(_)) => {}
+            Some(TaskState::Zombie(zombie)) => {
+                let name = self.data.constant(&zombie.comm);
+                self.prctl(p, libc::PR_SET_NAME, name);
+                return self.die(p, task, zombie.exit_code);
+            }
+            None => {
+                // A leader without its threads is a zombie as long as they live: with their name.
+                if let Some(live) = self.state(self.restorer(task)) {
+                    let name = self.data.constant(&live.comm);
+                    self.prctl(p, libc::PR_SET_NAME, name);
+                }
+                return p.push(call(self.exit_call(task), &[0]));
+            }
+        }
         if self.ghosts {
             let last = [self.message(word::STAGE + Stage::Ghosts as u64)];
             arrive(p, &self.facts.layout, Stage::Ghosts, self.live, &last);
@@ -244,10 +283,16 @@ impl Compiler<'_> {
         }
     }
 
+    /// How a task ends: alone where it is a leader whose threads live on, else with its thread group.
+    fn exit_call(&self, task: usize) -> libc::c_long {
+        if self.restorer(task) == task { libc::SYS_exit_group } else { libc::SYS_exit }
+    }
+
     /// Ends as a zombie of the image has ended: `status` is in the format of wait(2).
     fn die(&mut self, p: &mut Program, task: usize, status: u32) {
         let signal = status & 0x7f;
-        if signal != 0 {
+        // No signal ends a leader alone.
+        if signal != 0 && self.restorer(task) == task {
             // Core files are about how it died the first time.
             self.prctl(p, libc::PR_SET_DUMPABLE, 0);
             if signal as i32 != libc::SIGKILL {
@@ -258,12 +303,12 @@ impl Compiler<'_> {
             p.push(call(libc::SYS_kill, &[0, u64::from(signal)]));
             p.push(call(libc::SYS_rt_sigprocmask, &[libc::SIG_SETMASK as u64, mask, 0, 8]));
         }
-        p.push(call(libc::SYS_exit_group, &[u64::from(status >> 8)]));
+        p.push(call(self.exit_call(task), &[u64::from(status >> 8)]));
     }
 
     /// A thread waits until its group's memory and files are in place.
     pub(super) fn await_group(&mut self, p: &mut Program, task: usize) {
-        p.push(wait_for(self.facts.layout.ready(self.leader(task)), 1));
+        p.push(wait_for(self.facts.layout.ready(self.restorer(task)), 1));
     }
 
     /// What a task does whose system call has failed: tell, and end.

@@ -189,4 +189,7 @@ pub enum Stage {
     Ready = 5,
     /// The coordinator task no longer depends on the coordinator.
     Alone = 6,
+    /// Every task but those that are still to change it is in its process group; then one more at a time.
+    /// Only where there are such tasks. Nobody waits for the coordinator.
+    Joined = 7,
 }

@@ -47,7 +47,7 @@ mod signals;
 use std::collections::HashMap;
 
 use crate::image::{Body, Cred, ImageHead, Live, Settings, TaskState};
-use crate::plan::{Flags, Plan};
+use crate::plan::{Flags, Groups, Plan, Task};
 use data::Data;
 use insn::{Insn, Layout, Op, Stage};
 
@@ -159,6 +159,31 @@ pub fn needs_coordinator(plan: &Plan, pidns: bool) -> bool {
     pidns && plan.tasks.first().is_some_and(|root| root.pid != 1)
 }
 
+/// For each task the one that restores what its thread group shares: the leader, or where that has ended
+/// the first thread that lives.
+pub fn restorers(plan: &Plan, body: &Body) -> Vec<usize> {
+    let lives = |task: usize| matches!(body.tasks.get(task), Some(TaskState::Live(_)));
+    let threads = || {
+        let leader = |(task, row): (usize, &Task)| Some((task, row.creator?));
+        let threads = plan.tasks.iter().enumerate().filter(|(_, row)| row.flags.has(Flags::THREAD));
+        threads.filter_map(leader)
+    };
+    let mut restorers: Vec<usize> = (0..plan.tasks.len()).collect();
+    for (thread, leader) in threads().filter(|&(thread, leader)| lives(thread) && !lives(leader)) {
+        if let Some(first) = restorers.get_mut(leader).filter(|r| **r == leader) {
+            *first = thread;
+        }
+    }
+    for (thread, leader) in threads() {
+        if let Some(restorer) = restorers.get(leader).copied()
+            && let Some(slot) = restorers.get_mut(thread)
+        {
+            *slot = restorer;
+        }
+    }
+    restorers
+}
+
 /// What is compiled from, and what has been made so far.
 pub(crate) struct Compiler<'a> {
     head: &'a ImageHead,
@@ -170,6 +195,9 @@ pub(crate) struct Compiler<'a> {
     slots: files::Slots,
     /// Tasks that the image does not hold or holds as dead, whose parent sees them go, by parent.
     leaving: HashMap<usize, Vec<usize>>,
+    /// See [`restorers`].
+    restorers: Vec<usize>,
+    groups: Groups,
     live: u32,
     ghosts: bool,
 }
@@ -221,13 +249,16 @@ impl<'a> Compiler<'a> {
     fn new(head: &'a ImageHead, plan: &'a Plan, body: &'a Body, facts: &'a Facts) -> Self {
         let mut leaving: HashMap<usize, Vec<usize>> = HashMap::new();
         let (mut live, mut ghosts) = (0, false);
+        let restorers = restorers(plan, body);
         for (task, row) in plan.tasks.iter().enumerate() {
             match body.tasks.get(task) {
                 Some(TaskState::Live(_)) => live += 1,
                 Some(TaskState::Zombie(_)) | None => {
                     ghosts = true;
+                    // A group whose threads live on does not go with its leader.
                     if let Some(parent) = plan.real_parent(task)
                         && !row.flags.has(Flags::THREAD)
+                        && restorers.get(task) == Some(&task)
                     {
                         leaving.entry(parent).or_default().push(task);
                     }
@@ -236,7 +267,9 @@ impl<'a> Compiler<'a> {
         }
         let slots = files::Slots::new(plan, body, facts);
         let data = Data::new(facts.layout.data());
-        Compiler { head, plan, body, facts, data, slots, leaving, live, ghosts }
+        // Plans without were refused before.
+        let groups = plan.groups(facts.pidns).unwrap_or_default();
+        Compiler { head, plan, body, facts, data, slots, leaving, restorers, groups, live, ghosts }
     }
 
     /// The state of a task that runs after the restart; None for ghosts, placeholders and zombies.
@@ -261,6 +294,11 @@ impl<'a> Compiler<'a> {
         row.and_then(|t| t.creator).unwrap_or(task)
     }
 
+    /// The task that restores what the thread group of `task` shares.
+    fn restorer(&self, task: usize) -> usize {
+        self.restorers.get(task).copied().unwrap_or(task)
+    }
+
     /// The whole program of one task, in the order of `tree.md` 5.
     fn task(&mut self, task: usize) -> Program {
         let mut p = Program::new();
@@ -273,7 +311,7 @@ impl<'a> Compiler<'a> {
         self.join_group(&mut p, task);
         self.leave_or_stay(&mut p, task);
         if let Some(live) = self.state(task) {
-            if self.is_thread(task) {
+            if self.restorer(task) != task {
                 self.await_group(&mut p, task);
             } else {
                 self.proc_settings(&mut p, live);

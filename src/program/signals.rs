@@ -94,7 +94,7 @@ impl Compiler<'_> {
         let last = [self.message(word::STAGE + Stage::Restore as u64)];
         arrive(p, &layout, Stage::Restore, self.live, &last);
         await_release(p, &layout, Stage::Restore);
-        if !self.is_thread(task) {
+        if self.restorer(task) == task {
             self.close_slots(p);
             self.late_files(p, task, live);
             self.timers(p, live);

@@ -8,7 +8,7 @@ use super::launch::Tree;
 use super::watch::Watch;
 use crate::error::{Error, RestartError};
 use crate::image::{Cpu, Live, TaskState};
-use crate::plan::Flags;
+use crate::program::restorers;
 use crate::sys::ptrace::{Options, Registers, Stop, Tracee};
 use crate::sys::vdso;
 
@@ -33,6 +33,7 @@ const NANOSLEEP: u64 = 2;
 struct Traced<'a> {
     index: usize,
     live: &'a Live,
+    /// Whether it is the one of its thread group that unmaps the vm.
     leads: bool,
     /// Whether it slept, and the time is over.
     woken: bool,
@@ -107,10 +108,10 @@ fn traced<'a>(watch: &Watch<'a>, tree: &'a Tree) -> Vec<Traced<'a>> {
         TaskState::Live(live) => Some((index, live)),
         TaskState::Zombie(_) => None,
     });
+    let restorers = restorers(watch.plan, watch.body);
     live.zip(&tree.tracees)
         .map(|((index, live), tracee)| {
-            let row = watch.plan.tasks.get(index);
-            let leads = row.is_some_and(|t| !t.flags.has(Flags::THREAD));
+            let leads = restorers.get(index) == Some(&index);
             Traced { index, live, leads, woken: false, tracee }
         })
         .collect()

@@ -265,6 +265,8 @@ fn native(options: &Options<'_>) -> Result<Restarted, Error> {
         plan.image_tasks(),
         plan.tasks.len()
     ));
+    // Process groups that no setpgid(2) makes are refused here.
+    plan.groups(options.mode == Mode::PidNs)?;
     let body = reader.body(&head)?;
     check::machine(&head, &body)?;
     check::timers(&body, false)?;

@@ -8,6 +8,9 @@ use usercr::error::Error;
 use usercr::image::*;
 use usercr::sys::vdso;
 
+#[path = "../histories/mod.rs"]
+pub mod histories;
+
 const CODE: u64 = 0x40_0000;
 const DATA: u64 = 0x10_0000_0000;
 
@@ -65,88 +68,79 @@ pub fn tree(rows: &[[i32; 5]], code: &[u8], name: &str) -> File {
 
 /// As [`tree`], to `file`; each task has `bytes` of memory too, a multiple of the page size.
 pub fn write_tree(file: &mut File, rows: &[[i32; 5]], code: &[u8], name: &str, bytes: u64) {
-    let mut numbers: Vec<i32> = Vec::new();
-    let mut tag = |pid: i32| -> i32 {
-        if pid == 0 {
-            return 0;
-        }
-        let known = numbers.iter().position(|&n| n == pid).unwrap_or_else(|| {
-            numbers.push(pid);
-            numbers.len() - 1
-        });
-        known as i32 + 1
-    };
-    let tasks: Vec<TaskIds> = rows
-        .iter()
-        .map(|row| {
-            let [pid, tgid, pgid, sid, ppid] =
-                [row[0], row[2], row[3], row[4], row[1]].map(&mut tag);
-            TaskIds { pid, ppid, tgid, pgid, sid, depth: 0 }
-        })
-        .collect();
-    let mut pids = PidTable { offset: 1, ..PidTable::default() };
-    for &number in &numbers {
-        pids.push(&[number]);
-    }
-    let own = vdso::own().unwrap();
     let status = std::fs::read("/proc/thread-self/status").unwrap();
-    let status = usercr::sys::procfs::status(&status).unwrap();
-    let head = ImageHead {
-        header: Header {
-            arch_id: 2,
-            kernel: [6, 18, 0],
-            rev: 6,
-            constants: [16, 44, 64, 65, 65, 65, 65, 65, 65, 16, 4096, 19],
-            time: 0,
-            uflags: 1,
-            release: b"test".to_vec(),
-            version: b"test".to_vec(),
-            machine: b"x86_64".to_vec(),
+    let tasks = Tasks { code, bytes, name: &|_| name.to_owned(), ended: &[], status: &status };
+    write_head(file, histories::head(rows, 1, true), &tasks);
+}
+
+/// What the tasks of an image are like.
+pub struct Tasks<'a> {
+    /// What they run, at address [`CODE`].
+    pub code: &'a [u8],
+    /// How much memory each has besides.
+    pub bytes: u64,
+    /// Their command names, by index.
+    pub name: &'a dyn Fn(usize) -> String,
+    /// Indexes of those that have ended, by SIGTERM, and are still to be asked how.
+    pub ended: &'a [usize],
+    /// /proc/PID/status of a process with their credentials.
+    pub status: &'a [u8],
+}
+
+/// An image with the pids and tasks of `head`, whose other facts are made to suit this machine.
+pub fn write_head(file: &mut File, mut head: ImageHead, tasks: &Tasks<'_>) {
+    let filler = histories::with_tables(PidTable::default(), Vec::new());
+    head.header = Header { release: b"test".to_vec(), ..filler.header };
+    head.arch = filler.arch;
+    head.lsm_name = filler.lsm_name;
+    head.lsm_info = b"dummy".to_vec();
+    let body = body(&head, tasks);
+    let mut out = std::io::BufWriter::new(file);
+    write_image(&mut out, &head, &body, &mut Page(tasks.code.to_vec())).unwrap();
+    out.flush().unwrap();
+}
+
+fn body(head: &ImageHead, tasks: &Tasks<'_>) -> Body {
+    let count = head.tasks.len();
+    let live = live();
+    let state = |(index, ids): (usize, &TaskIds)| {
+        let mut comm = [0; 16];
+        let name = (tasks.name)(index);
+        comm[..name.len()].copy_from_slice(name.as_bytes());
+        if tasks.ended.contains(&index) {
+            let (exit_code, exit_signal) = (libc::SIGTERM as u32, libc::SIGCHLD);
+            return TaskState::Zombie(Zombie { comm, exit_code, exit_signal, pdeath_signal: 0 });
+        }
+        // The threads of a group share what the first of them has.
+        let i = head.tasks.iter().position(|other| other.tgid == ids.tgid).unwrap();
+        let exit_signal = if ids.pid == ids.tgid { libc::SIGCHLD } else { -1 };
+        let shared = Live { files: i, mm: i, fs: i, sighand: i, signal: i, ..live.clone() };
+        TaskState::Live(Box::new(Live { comm, exit_signal, ..shared }))
+    };
+    Body {
+        tasks: head.tasks.iter().enumerate().map(state).collect(),
+        objects: Objects {
+            file_tables: vec![FileTable::default(); count],
+            mms: vec![mm(tasks.bytes); count],
+            fss: vec![Fs { umask: 0o22, cwd: b"/".to_vec(), root: b"/".to_vec() }; count],
+            sighands: vec![SigHand { actions: [SigAction::default(); 64] }; count],
+            signals: vec![
+                Signal {
+                    rlimits: std::array::from_fn(|i| usercr::sys::process::rlimit(i as u32)),
+                    ..Signal::default()
+                };
+                count
+            ],
+            creds: vec![cred(tasks.status)],
+            ..Objects::default()
         },
-        arch: Arch { has_fxsr: true, has_xsave: true, xstate_size: 832 },
-        lsm_name: b"lsm_none".to_vec(),
-        lsm_info: b"dummy".to_vec(),
-        pids,
-        tasks,
-        extra: HeadExtra::default(),
-    };
-    let mut vmas = vec![vma(
-        CODE,
-        CODE + PAGE,
-        VmaKind::Anon,
-        vec![PageRun { address: CODE, count: 1, offset: 0 }],
-    )];
-    if bytes != 0 {
-        let run = PageRun { address: DATA, count: bytes / PAGE, offset: 0 };
-        vmas.push(Vma { flags: 0x73, ..vma(DATA, DATA + bytes, VmaKind::Anon, vec![run]) });
     }
-    // Elsewhere than it is here, so that it must be moved.
-    let away = own.start() - 0x6000_0000_0000;
-    for &(start, end) in &own.mappings {
-        vmas.push(vma(start - away, end - away, VmaKind::Vdso, Vec::new()));
-    }
-    let mm = Mm {
-        fields: [CODE, CODE + 1, CODE, CODE, CODE, CODE, CODE, CODE, CODE, CODE, CODE],
-        auxv: vec![0, 0],
-        vmas,
-        vdso: own.start() + own.data_size() - away,
-        ..Mm::default()
-    };
-    let order = |ids: [u32; 4]| [ids[0], ids[2], ids[1], ids[3]];
-    let mut groups = status.groups.clone();
-    groups.sort_unstable();
-    groups.dedup();
-    let cred = Cred {
-        uids: order(status.uids),
-        gids: order(status.gids),
-        groups,
-        caps: [status.caps[0], status.caps[1], status.caps[2], status.caps[3]],
-        securebits: 0,
-    };
-    let mut comm = [0; 16];
-    comm[..name.len()].copy_from_slice(name.as_bytes());
-    let live = Live {
-        comm,
+}
+
+/// A task at its first instruction.
+fn live() -> Live {
+    Live {
+        comm: [0; 16],
         exit_signal: libc::SIGCHLD,
         pdeath_signal: 0,
         set_child_tid: 0,
@@ -168,30 +162,48 @@ pub fn write_tree(file: &mut File, rows: &[[i32; 5]], code: &[u8], name: &str, b
         settings: None,
         timers: Vec::new(),
         gone: None,
-    };
-    let body = Body {
-        // Each process has an object of each kind for itself.
-        tasks: (0..rows.len())
-            .map(|i| Live { files: i, mm: i, fs: i, sighand: i, signal: i, ..live.clone() })
-            .map(|live| TaskState::Live(Box::new(live)))
-            .collect(),
-        objects: Objects {
-            file_tables: vec![FileTable::default(); rows.len()],
-            mms: vec![mm; rows.len()],
-            fss: vec![Fs { umask: 0o22, cwd: b"/".to_vec(), root: b"/".to_vec() }; rows.len()],
-            sighands: vec![SigHand { actions: [SigAction::default(); 64] }; rows.len()],
-            signals: vec![
-                Signal {
-                    rlimits: std::array::from_fn(|i| usercr::sys::process::rlimit(i as u32)),
-                    ..Signal::default()
-                };
-                rows.len()
-            ],
-            creds: vec![cred],
-            ..Objects::default()
-        },
-    };
-    let mut out = std::io::BufWriter::new(file);
-    write_image(&mut out, &head, &body, &mut Page(code.to_vec())).unwrap();
-    out.flush().unwrap();
+    }
+}
+
+/// One page of code, data where it is asked for, and the vdso.
+fn mm(bytes: u64) -> Mm {
+    let own = vdso::own().unwrap();
+    let mut vmas = vec![vma(
+        CODE,
+        CODE + PAGE,
+        VmaKind::Anon,
+        vec![PageRun { address: CODE, count: 1, offset: 0 }],
+    )];
+    if bytes != 0 {
+        let run = PageRun { address: DATA, count: bytes / PAGE, offset: 0 };
+        vmas.push(Vma { flags: 0x73, ..vma(DATA, DATA + bytes, VmaKind::Anon, vec![run]) });
+    }
+    // Elsewhere than it is here, so that it must be moved.
+    let away = own.start() - 0x6000_0000_0000;
+    for &(start, end) in &own.mappings {
+        vmas.push(vma(start - away, end - away, VmaKind::Vdso, Vec::new()));
+    }
+    Mm {
+        fields: [CODE, CODE + 1, CODE, CODE, CODE, CODE, CODE, CODE, CODE, CODE, CODE],
+        auxv: vec![0, 0],
+        vmas,
+        vdso: own.start() + own.data_size() - away,
+        ..Mm::default()
+    }
+}
+
+/// The credentials in a text of /proc/PID/status.
+fn cred(status: &[u8]) -> Cred {
+    let status = usercr::sys::procfs::status(status).unwrap();
+    let order = |ids: [u32; 4]| [ids[0], ids[2], ids[1], ids[3]];
+    let mut groups = status.groups.clone();
+    groups.sort_unstable();
+    groups.dedup();
+    Cred {
+        uids: order(status.uids),
+        gids: order(status.gids),
+        groups,
+        caps: [status.caps[0], status.caps[1], status.caps[2], status.caps[3]],
+        securebits: 0,
+    }
 }

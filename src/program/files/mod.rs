@@ -11,7 +11,7 @@ mod slots;
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::{Compiler, Facts, Flags, Plan, Program, attempt, call, exact};
+use super::{Compiler, Facts, Plan, Program, attempt, call, exact, restorers};
 use crate::image::Live;
 use slots::{Group, files_of};
 pub(super) use slots::{Model, Slots};

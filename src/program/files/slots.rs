@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use super::{Facts, Flags, Plan};
+use super::{Facts, Plan, restorers};
 use crate::image::{Body, Descriptor, FileKind, FileTable, Live, TaskState};
 
 /// Which descriptors of a task are open.
@@ -67,6 +67,7 @@ impl Slots {
     /// Gives a slot to whatever more than one process uses.
     pub(in crate::program) fn new(plan: &Plan, body: &Body, facts: &Facts) -> Slots {
         let base = facts.staging;
+        let restorers = restorers(plan, body);
         let mut slots = Slots {
             base,
             debug: facts.debug.is_some(),
@@ -82,7 +83,8 @@ impl Slots {
         let mut group_users: HashMap<Group, BTreeSet<usize>> = HashMap::new();
         for (index, task) in body.tasks.iter().enumerate() {
             let TaskState::Live(live) = task else { continue };
-            if plan.tasks.get(index).is_some_and(|t| t.flags.has(Flags::THREAD)) {
+            // Of a thread group the one that opens the files.
+            if restorers.get(index) != Some(&index) {
                 continue;
             }
             for descriptor in table_of(body, live) {
