@@ -92,9 +92,15 @@ impl Alone {
 
 impl Drop for Alone {
     fn drop(&mut self) {
-        kill(self.0, libc::SIGKILL);
+        end(self.0);
         wait_until("the end of a task", || !lives(self.0));
     }
+}
+
+/// Ends a task, if it is still there.
+fn end(pid: i32) {
+    // SAFETY: takes numbers only.
+    unsafe { libc::kill(pid, libc::SIGKILL) };
 }
 
 /// The pid in `restarted N tasks, the first is PID`.
@@ -151,7 +157,8 @@ impl Waiting {
 impl Drop for Waiting {
     fn drop(&mut self) {
         if let Some(mut child) = self.child.take() {
-            kill(self.task, libc::SIGKILL);
+            end(self.task);
+            let _ = child.kill();
             let _ = child.wait();
         }
     }
@@ -388,7 +395,11 @@ impl Freezer {
 impl Drop for Freezer {
     fn drop(&mut self) {
         let _ = fs::write(self.dir.join(self.state), self.thaw);
-        wait_until("the end of the freezer", || fs::remove_dir(&self.dir).is_ok());
+        wait_until("the end of the freezer", || {
+            let members = fs::read_to_string(self.dir.join("cgroup.procs")).unwrap_or_default();
+            members.lines().filter_map(|pid| pid.parse().ok()).for_each(end);
+            fs::remove_dir(&self.dir).is_ok()
+        });
     }
 }
 
