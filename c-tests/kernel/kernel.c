@@ -3,17 +3,25 @@
  * the image that the coordinator gives, keeps every task in its call until all have come, and then lets them go.
  *
  * Arguments: name=value, see struct wanted. Output, a line each:
- *   caller PID; task PID INNER TGID PPID SID PGID LEVELS CAUGHT FLAGS ROOT; coordinator PID OF FLAGS LOG TASKS;
- *   self FLAGS OWN FD; stayed N OF M GHOSTS; early; call RET ERRNO ...; ended STATUS
- * All but INNER are numbers of this program's pid namespace.
+ *   caller PID; task PID NUMBERS TGID PPID SID PGID CAUGHT FLAGS DEATH; coordinator PID OF FLAGS LOG NUMBER; root PID;
+ *   mounts NAMESPACE PTS PROC ROOT; self FLAGS OWN FD; became PID; stayed N OF M GHOSTS; early; call RET ERRNO ...; said TEXT;
+ *   ended STATUS
+ * PIDs are numbers of this program's pid namespace; NUMBERS are a task's in the namespace of the caller and those below, and NUMBER
+ * is the coordinator's in the former. DEATH is the signal that the task has asked for when its parent ends.
+ */
+/*
+ * Without wait, the caller ends as the root task does, once that is let go. With self, restart(2) that succeeds makes the caller go on
+ * in `became`.
  */
 #include "../check.h"
 #include <linux/audit.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <sys/ioctl.h>
 #include <sys/ptrace.h>
+#include <sys/user.h>
 
 enum { NUMBER = 999, MOST = 512, TAIL = 9001 };
 
@@ -63,8 +71,11 @@ static int filter(void)
 {
 	struct sock_filter code[] = {
 		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, NUMBER, 2, 0),
-		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, want.clone_fail ? SYS_clone3 : NUMBER, 1, 0),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, NUMBER, 5, 0),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, want.clone_fail ? SYS_clone3 : NUMBER, 4, 0),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_prctl, 0, 2),
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, PR_SET_PDEATHSIG, 1, 0),
 		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
 		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_USER_NOTIF),
 	};
@@ -137,11 +148,32 @@ static int has_handler(int signal)
 	return a.sa_handler != SIG_DFL;
 }
 
+static int tell;
+
+/* What the image of a task that restarts itself would be. */
+static void __attribute__((noreturn)) became(void)
+{
+	char byte;
+	CHECK(dprintf(tell, "became %d\n", getpid()) > 0);
+	shutdown(tell, SHUT_WR);
+	while (read(tell, &byte, 1) > 0)
+		;
+	_exit(42);
+}
+
+static void one_line(char *text)
+{
+	for (char *c = text; *c; c++)
+		if (*c == '\n')
+			*c = '|';
+}
+
 static void caller(int to)
 {
 	int image = open(want.image, O_RDONLY | O_CLOEXEC), listener, ulog, uerr, klog, status;
 	pid_t other = 0;
-	char text[4096];
+	char text[4096], said[4096];
+	tell = to;
 	CHECK(image >= 0 && setsid() == getpid());
 	CHECK(dup2(image, 0) == 0 && close(image) == 0);
 	ulog = memfd_create("ulog", MFD_CLOEXEC);
@@ -175,16 +207,20 @@ static void caller(int to)
 	if (other)
 		seen = waitpid(other, &status, 0) == other && WIFEXITED(status) && WEXITSTATUS(status) == 3;
 	take_text(uerr, text, sizeof text);
-	for (char *c = text; *c; c++)
-		if (*c == '\n')
-			*c = '|';
-	CHECK(dprintf(to, "call %d %d infd %d pids %d mntns %d sigint %d fds %d handlers %d others %d child %d klog %d ulog %ld root %s\n",
+	one_line(text);
+	take_text(ulog, said, sizeof said);
+	one_line(said);
+	CHECK(dprintf(to, "call %d %d infd %d pids %d mntns %d sigint %d fds %d handlers %d others %d child %d klog %d %s\nsaid %s\n",
 		ret, err, a.infd, a.pids, a.mntns, global_send_sigint, after - before, handlers, others, seen,
-		a.klogfd >= 0 ? 1 : 0, (long)lseek(ulog, 0, SEEK_END), text[0] ? text : "-") > 0);
+		a.klogfd >= 0 ? 1 : 0, text, said) > 0);
 	/* The supervisor has read it when it closes its end. */
 	shutdown(to, SHUT_WR);
 	while (read(to, text, sizeof text) > 0)
 		;
+	if (ret > 0 && !want.wait) {
+		CHECK(waitpid(ret, &status, 0) == ret);
+		_exit(exit_like(status));
+	}
 	_exit(0);
 }
 
@@ -239,6 +275,66 @@ static long status_number(pid_t pid, const char *name)
 	return strtol(status_text(pid, name), NULL, 10);
 }
 
+/* The signals that tasks have asked for when their parent ends, in the order of asking. A child has none. */
+static struct { pid_t pid; int signal; } deaths[4 * MOST];
+static int asked;
+
+static int death_signal(pid_t pid)
+{
+	for (int i = asked; i-- > 0;)
+		if (deaths[i].pid == pid)
+			return deaths[i].signal;
+	return 0;
+}
+
+/* What is mounted last at `place` for a task: its device and what kind of file system it is; empty if nothing is. */
+static void mounted(pid_t pid, const char *place, char *device, char *options, size_t room)
+{
+	char path[64], line[4096], at[1024], dev[32];
+	snprintf(path, sizeof path, "%d/mountinfo", pid);
+	device[0] = options[0] = 0;
+	int fd = openat(proc, path, O_RDONLY | O_CLOEXEC);
+	FILE *f = fdopen(fd, "r");
+	CHECK(f != NULL);
+	while (fgets(line, sizeof line, f))
+		if (sscanf(line, "%*s %*s %31s %*s %1023s", dev, at) == 2 && strcmp(at, place) == 0) {
+			char *tail = strstr(line, " - ");
+			CHECK(tail != NULL);
+			snprintf(device, room, "%s", dev);
+			snprintf(options, room, "%s", tail + 3);
+		}
+	fclose(f);
+}
+
+/* Whether what is mounted at `place` for `pid` is of this kind, and not what `other` has there. */
+static int mounted_anew(pid_t pid, pid_t other, const char *place, const char *kind, const char *option)
+{
+	static char device[1024], options[1024], theirs[1024], unused[1024];
+	mounted(pid, place, device, options, sizeof device);
+	mounted(other, place, theirs, unused, sizeof theirs);
+	return strncmp(options, kind, strlen(kind)) == 0 && strstr(options, option) != NULL && strcmp(device, theirs) != 0;
+}
+
+static void link_of(pid_t pid, const char *name, char *to, size_t room)
+{
+	char path[64];
+	snprintf(path, sizeof path, "%d/%s", pid, name);
+	ssize_t n = readlinkat(proc, path, to, room - 1);
+	to[n > 0 ? n : 0] = 0;
+}
+
+/* What the file system is to a task, next to the caller. */
+static void look_at_mounts(pid_t pid, pid_t caller)
+{
+	char space[64], callers[64], root[4096];
+	link_of(pid, "ns/mnt", space, sizeof space);
+	link_of(caller, "ns/mnt", callers, sizeof callers);
+	link_of(pid, "root", root, sizeof root);
+	CHECK(space[0] && callers[0] && root[0]);
+	dprintf(1, "mounts %d %d %d %s\n", strcmp(space, callers) != 0, mounted_anew(pid, caller, "/dev/pts", "devpts", "ptmxmode=666"),
+		mounted_anew(pid, caller, "/proc", "proc", ""), root);
+}
+
 /* Number `level` of a task's pids, -1 for the last; how many there are. */
 static int number_at(pid_t pid, int level, long *number)
 {
@@ -256,13 +352,17 @@ static int number_at(pid_t pid, int level, long *number)
 
 static void check_in(struct call *c)
 {
-	long inner;
-	int levels = number_at(c->pid, -1, &inner);
+	long number;
 	pid_t pid = c->pid;
-	dprintf(1, "task %d %ld %ld %ld %ld %ld %d ", pid, inner, status_number(pid, "\nTgid:"), status_number(pid, "\nPPid:"),
-		status_number(pid, "\nNSsid:"), status_number(pid, "\nNSpgid:"), levels);
+	dprintf(1, "task %d ", pid);
+	for (int i = 1, levels = number_at(pid, -1, &number); i < levels; i++) {
+		number_at(pid, i, &number);
+		dprintf(1, "%s%ld", i > 1 ? "," : "", number);
+	}
+	dprintf(1, " %ld %ld %ld %ld ", status_number(pid, "\nTgid:"), status_number(pid, "\nPPid:"), status_number(pid, "\nNSsid:"),
+		status_number(pid, "\nNSpgid:"));
 	unsigned long long caught = strtoull(status_text(pid, "\nSigCgt:"), NULL, 16);
-	dprintf(1, "%llx %llu\n", caught, (unsigned long long)c->flags);
+	dprintf(1, "%llx %llu %d\n", caught, (unsigned long long)c->flags, death_signal(pid));
 }
 
 static int full(int fd, char *buffer, size_t size)
@@ -374,13 +474,28 @@ static void all_are_here(void)
 	release_at = now_ms() + want.delay;
 }
 
+/* The caller is another program from now on, whatever its stack and registers were. */
+static void become(struct call *c)
+{
+	struct user_regs_struct r;
+	int status;
+	CHECK(ptrace(PTRACE_SEIZE, c->pid, 0, 0) == 0 && ptrace(PTRACE_INTERRUPT, c->pid, 0, 0) == 0);
+	CHECK(waitpid(c->pid, &status, __WALL) == c->pid && WIFSTOPPED(status));
+	CHECK(ptrace(PTRACE_GETREGS, c->pid, 0, &r) == 0);
+	r.rip = (unsigned long long)(uintptr_t)became;
+	/* As after a call, below what the function that is no more may keep under its stack. */
+	r.rsp = ((r.rsp - 256) & ~15ULL) - 8;
+	r.orig_rax = ~0ULL;
+	CHECK(ptrace(PTRACE_SETREGS, c->pid, 0, &r) == 0 && ptrace(PTRACE_DETACH, c->pid, 0, 0) == 0);
+}
+
 static void self_call(struct call *c, const __u64 *args)
 {
 	dprintf(1, "self %llu %d %llu\n", (unsigned long long)args[2], status_number(c->pid, "\nTgid:") == c->pid, (unsigned long long)args[1]);
 	if (want.fail)
 		answer(c, 0, (int)want.fail);
-	else /* Whoever called is no more. */
-		kill(c->pid, SIGKILL);
+	else
+		become(c);
 }
 
 /* The task that has a pid as the coordinator numbers it. */
@@ -394,7 +509,7 @@ static pid_t seen_by_coordinator(pid_t inner)
 	return 0;
 }
 
-static pid_t root_of;
+static pid_t root_of, who;
 
 static void serve(void)
 {
@@ -405,8 +520,13 @@ static void serve(void)
 		return;
 	}
 	struct call c = { .id = n.id, .pid = (pid_t)n.pid, .flags = n.data.args[2] };
+	if (n.data.nr == SYS_prctl) {
+		CHECK(asked < 4 * MOST);
+		deaths[asked].pid = c.pid;
+		deaths[asked++].signal = (int)n.data.args[1];
+	}
 	if (n.data.nr != NUMBER) {
-		int failing = ++clones == want.clone_fail;
+		int failing = n.data.nr == SYS_clone3 && ++clones == want.clone_fail;
 		struct seccomp_notif_resp r = { .id = n.id, .error = failing ? -EAGAIN : 0,
 			.flags = failing ? 0 : SECCOMP_USER_NOTIF_FLAG_CONTINUE };
 		CHECK(ioctl(listener, SECCOMP_IOCTL_NOTIF_SEND, &r) == 0 || errno == ENOENT);
@@ -417,7 +537,9 @@ static void serve(void)
 	} else if (n.data.args[0]) {
 		coordinator = c;
 		root_of = (pid_t)n.data.args[0];
-		dprintf(1, "coordinator %d %d %llu %d\n", c.pid, root_of, (unsigned long long)c.flags, (int)n.data.args[3] >= 0);
+		long number;
+		number_at(c.pid, 1, &number);
+		dprintf(1, "coordinator %d %d %llu %d %ld\n", c.pid, root_of, (unsigned long long)c.flags, (int)n.data.args[3] >= 0, number);
 		take_image(c.pid, (int)n.data.args[1]);
 	} else {
 		for (int i = 0; i < count; i++)
@@ -435,6 +557,7 @@ static void serve(void)
 	if (!released && coordinator.pid && count >= want.tasks) {
 		root_task = seen_by_coordinator(root_of);
 		dprintf(1, "root %d\n", root_task);
+		look_at_mounts(root_task, who);
 		all_are_here();
 	}
 }
@@ -485,7 +608,6 @@ static void harness(int to)
 int main(int argc, char **argv)
 {
 	int pair[2], status, yes = 1;
-	pid_t who = 0;
 	for (int i = 1; i < argc; i++)
 		option(argv[i]);
 	CHECK(setenv("USERCR_RESTART_NR", "999", 1) == 0);
