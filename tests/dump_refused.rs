@@ -4,7 +4,7 @@ mod dump_common;
 
 use std::fs::File;
 use std::io::{Seek, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
@@ -74,13 +74,53 @@ fn terminals() {
 }
 
 #[test]
-fn files_that_no_path_leads_to() {
-    let deleted = tempfile::tempfile().expect("file");
-    refused_for_input(deleted.into(), &["descriptor 0 (", "it has been deleted"]);
+fn files_that_cannot_be_found_again() {
     refused_for_input(
         File::open("/proc/self/status").expect("file").into(),
         &["descriptor 0 (/proc/", "it is a file of /proc"],
     );
+    let folder = tempfile::tempdir().expect("folder");
+    let (one, other) = (folder.path().join("one"), folder.path().join("other"));
+    std::fs::create_dir(&other).expect("folder");
+    let open = File::create(&one).expect("file");
+    std::fs::hard_link(&one, other.join("name")).expect("link");
+    std::fs::remove_file(&one).expect("unlink");
+    refused_for_input(open.into(), &["descriptor 0 (", "its name was taken away"]);
+    let gone = File::open(&other).expect("folder");
+    std::fs::remove_dir_all(&other).expect("remove");
+    refused_for_input(gone.into(), &["descriptor 0 (", "it has been deleted"]);
+}
+
+#[test]
+fn huge_pages() {
+    // SAFETY: a name, and flags.
+    let fd = unsafe { libc::memfd_create(c"huge".as_ptr(), libc::MFD_HUGETLB) };
+    if fd < 0 {
+        let why = std::io::Error::last_os_error();
+        eprintln!("skipped: no huge pages here: {why}");
+        return;
+    }
+    // SAFETY: the kernel has just given it to us.
+    let huge = unsafe { OwnedFd::from_raw_fd(fd) };
+    refused_for_input(huge.into(), &["descriptor 0 (/memfd:huge", "huge pages of hugetlbfs"]);
+}
+
+#[test]
+fn named_pipes_that_others_hold() {
+    let folder = tempfile::tempdir().expect("folder");
+    let path = folder.path().join("fifo");
+    let made = Command::new("mkfifo").arg(&path).status();
+    assert!(made.expect("mkfifo").success());
+    let both = File::options().read(true).write(true).open(&path).expect("open");
+    let reader = File::open(&path).expect("open");
+    let outside = "is held by a process outside the tree";
+    refused_for_input(reader.into(), &["descriptor 0 (/", "the write end of the pipe", outside]);
+    let mut command = Command::new("sleep");
+    let writer = File::options().write(true).open(&path).expect("open");
+    command.arg("600").stdin(Stdio::null()).stdout(writer).stderr(Stdio::null());
+    let expected = ["descriptor 1 (/", "the read end of the pipe", outside];
+    refused(&mut Victim::start_with(&mut command), &expected);
+    drop(both);
 }
 
 #[test]

@@ -30,12 +30,16 @@ macro_rules! states {
 
 states! {
     credentials,
+    deleted,
     eventfd,
     gone_leader,
+    memfd,
+    pipes,
     posix_timers,
     settings,
     signalfd,
     timerfd,
+    upgraded,
 }
 
 /// How to restart.

@@ -60,8 +60,8 @@ pub(super) fn collect(tree: &Tree, flags: u32, container: bool) -> Result<Snapsh
     let extra = HeadExtra { root_subreaper: root.is_some_and(|r| r.answers.subreaper), vdso };
     let xstate_size = root.map_or(0, |r| r.machine.xstate.len());
     let mut header = head::header(flags)?;
-    let mut builder =
-        Builder::new(Names::new(all.iter().find(|f| !f.zombie).map_or(0, |f| f.tid))?, &all);
+    let names = Names::new(all.iter().find(|f| !f.zombie).map_or(0, |f| f.tid))?;
+    let mut builder = Builder::new(names, &all, &processes);
     let mut states = Vec::with_capacity(all.len());
     let mut reads = reads.into_iter().peekable();
     for facts in &all {
@@ -81,7 +81,7 @@ pub(super) fn collect(tree: &Tree, flags: u32, container: bool) -> Result<Snapsh
         }
     }
     builder.files.finish(&all)?;
-    let pages = builder.memory.pages();
+    let pages = builder.memory.pages(&builder.files);
     let body = Body { tasks: states, objects: builder.objects() };
     head::fit_auxv(&mut header, &body.objects.mms);
     let head = head::head(header, xstate_size, pids, tasks, extra);
@@ -212,9 +212,9 @@ struct Builder {
 }
 
 impl Builder {
-    fn new(names: Names, all: &[Facts]) -> Builder {
+    fn new(names: Names, all: &[Facts], processes: &Processes) -> Builder {
         Builder {
-            files: Files::new(names),
+            files: Files::new(names, all, processes),
             memory: Memory::default(),
             body: Body::default(),
             table_sharing: Sharing::new(Kind::Files),
@@ -341,7 +341,7 @@ impl Builder {
         }
         if let Some(reason) = self.files.names.mismatch(&cwd.path, cwd.device, cwd.inode) {
             let object = format!("current directory {}", String::from_utf8_lossy(&cwd.path));
-            return Err(facts.refuse(object, reason));
+            return Err(facts.refuse(object, reason.to_string()));
         }
         fss.push(Fs { umask: facts.status.umask.unwrap_or(0o022), cwd: cwd.path, root });
         Ok(fss.len() - 1)
@@ -351,6 +351,7 @@ impl Builder {
         let mut objects = self.body.objects;
         objects.files = self.files.objects;
         objects.pipes = self.files.pipes;
+        objects.inodes = self.files.inodes;
         objects.mms = self.memory.mms;
         objects.shms = self.memory.shms;
         objects.creds = self.creds;

@@ -5,13 +5,14 @@
 
 use std::collections::HashMap;
 use std::fs::File;
+use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 
 use super::facts::Facts;
-use super::files::Files;
+use super::files::{Files, Key};
 use super::gather::{Details, Link};
 use crate::error::{DumpError, Error};
-use crate::image::{Mm, PAGE, PageRun, Shm, Vma, VmaKind};
+use crate::image::{FileKind, Mm, PAGE, PageRun, Shm, Vma, VmaKind};
 use crate::image::{PageSource, PagesOf};
 use crate::sys::inspect;
 use crate::sys::procfs::Mapping;
@@ -156,24 +157,19 @@ impl Memory {
         if name.starts_with(b"/SYSV") {
             return Err(refuse("System V shared memory cannot be saved"));
         }
-        let shared_anonymous = name.starts_with(b"/dev/zero")
-            || name.starts_with(b"[anon_shmem:")
-            || name.starts_with(b"/memfd:");
-        if shared_anonymous {
-            if !mapping.shared {
-                return Err(refuse("a private mapping of a memfd cannot be saved"));
-            }
+        let anonymous = name.starts_with(b"/dev/zero") || name.starts_with(b"[anon_shmem:");
+        if anonymous || is_only_memory(facts, mapping, files) {
             let shm = self.shm(facts, mapping)?;
             let size = self.shms.get(shm).map_or(0, |s| s.size);
             return Ok((VmaKind::ShmAnon(shm), size));
         }
-        let path = unescape(name);
-        let size = same_file(facts, mapping, &path, files).map_err(|reason| refuse(&reason))?;
+        let file = mapped_file(facts, mapping, &unescape(name), files);
+        let (file, size) = file.map_err(|reason| refuse(&reason))?;
         if mapping.flags & VM_SHARED != 0 || mapping.shared {
             let writable = mapping.flags & (VM_WRITE | VM_MAYWRITE) != 0;
-            return Ok((VmaKind::ShmFile(files.mapped(&path, writable, cred)), size));
+            return Ok((VmaKind::ShmFile(files.mapped(&file, writable, cred)), size));
         }
-        Ok((VmaKind::File(files.mapped(&path, false, cred)), size))
+        Ok((VmaKind::File(files.mapped(&file, false, cred)), size))
     }
 
     /// Index of a shared object, whose pages are found when it is first met.
@@ -186,7 +182,7 @@ impl Memory {
             }
             return Ok(known);
         }
-        let path = format!("/proc/{}/map_files/{:x}-{:x}", facts.tid, mapping.start, mapping.end);
+        let path = link(facts, mapping);
         let failed = |what: &str| DumpError::task(facts.pid, format!("{what} {path}"));
         let (shm, contents) = match File::open(&path) {
             Ok(file) => (shared_file(&file).map_err(failed("read"))?, Shared::File(path)),
@@ -202,20 +198,35 @@ impl Memory {
     }
 
     /// Where the writer takes the contents from.
-    pub fn pages(&self) -> Pages {
-        Pages { owners: self.owners.clone(), shared: self.shared.clone(), open: None }
+    pub fn pages(&self, files: &Files) -> Pages {
+        Pages {
+            owners: self.owners.clone(),
+            shared: self.shared.clone(),
+            inodes: files.sources.clone(),
+            open: None,
+        }
     }
 }
 
 /// A shared object that can be opened: its size, and the pages that were ever written.
-fn shared_file(file: &File) -> std::io::Result<Shm> {
-    let (mut pages, mut from) = (Vec::new(), 0);
+fn shared_file(file: &File) -> io::Result<Shm> {
+    Ok(Shm { size: file.metadata()?.len().next_multiple_of(PAGE), pages: data_pages(file)? })
+}
+
+/// The pages of a file that are not holes. The last one may reach beyond its end.
+pub(super) fn data_pages(file: &File) -> io::Result<Vec<PageRun>> {
+    let (mut pages, mut from) = (Vec::<PageRun>::new(), 0);
     while let Some((start, end)) = inspect::next_data(file, from)? {
-        let end = end.next_multiple_of(PAGE);
-        pages.push(run((start, (end - start) / PAGE)));
+        // Blocks of the file system may be smaller than pages.
+        let (start, end) = (start / PAGE * PAGE, end.next_multiple_of(PAGE));
+        let count = (end - start) / PAGE;
+        match pages.last_mut() {
+            Some(last) if last.address + last.count * PAGE == start => last.count += count,
+            _ => pages.push(run((start, count))),
+        }
         from = end;
     }
-    Ok(Shm { size: file.metadata()?.len().next_multiple_of(PAGE), pages })
+    Ok(pages)
 }
 
 /// A shared object that is seen through a mapping of all of it: the pages that are not zero.
@@ -282,24 +293,60 @@ fn check(mapping: &Mapping) -> Result<bool, &'static str> {
     Ok(droppable)
 }
 
-/// The size of a mapped file, if its path still leads to it.
-fn same_file(
+/// What /proc/PID/smaps tells of the identity of a mapped file.
+fn key(mapping: &Mapping) -> Key {
+    let (major, minor) = mapping.device;
+    (libc::makedev(major, minor), mapping.inode)
+}
+
+/// The link to a mapped file; to follow it takes CAP_CHECKPOINT_RESTORE.
+fn link(facts: &Facts, mapping: &Mapping) -> String {
+    format!("/proc/{}/map_files/{:x}-{:x}", facts.tid, mapping.start, mapping.end)
+}
+
+/// Whether a mapping is of a memfd that can be seen only through it: then it is as good as anonymous
+/// memory.
+fn is_only_memory(facts: &Facts, mapping: &Mapping, files: &mut Files) -> bool {
+    let only = mapping.shared
+        && mapping.name.starts_with(b"/memfd:")
+        && files.link_to(key(mapping)).is_none()
+        && std::fs::metadata(link(facts, mapping)).is_err();
+    if only {
+        files.only_mapped(key(mapping));
+    }
+    only
+}
+
+/// A mapped file, by its path or by its contents; and its size.
+fn mapped_file(
     facts: &Facts,
     mapping: &Mapping,
     path: &[u8],
     files: &mut Files,
-) -> Result<u64, String> {
-    let (major, minor) = mapping.device;
-    let device = libc::makedev(major, minor);
-    if let Some(reason) = files.names.mismatch(path, device, mapping.inode) {
-        // Some file systems give stat(2) another device than they give the kernel's own lists.
-        let link = format!("/proc/{}/map_files/{:x}-{:x}", facts.tid, mapping.start, mapping.end);
-        let real = std::fs::metadata(link).map_err(|_| reason)?;
-        if let Some(reason) = files.names.mismatch(path, real.dev(), real.ino()) {
-            return Err(reason);
+) -> Result<(FileKind, u64), String> {
+    let (mut source, mut key) = (link(facts, mapping), key(mapping));
+    if let Some(lost) = files.names.mismatch(path, key.0, key.1) {
+        if let Ok(real) = std::fs::metadata(&source) {
+            // Some file systems give stat(2) another device than they give the kernel's own lists.
+            key = (real.dev(), real.ino());
+        } else if let Some(link) = files.link_to(key) {
+            source = link.clone();
+        } else {
+            return Err(format!("{lost}; CAP_CHECKPOINT_RESTORE is needed to look at the file"));
         }
     }
-    Ok(files.names.look_up(path).map_or(0, |found| found.size))
+    let file = files.regular(&source, path, key)?;
+    let size = size(&file, files);
+    Ok((file, size))
+}
+
+/// Bytes of a file.
+fn size(file: &FileKind, files: &mut Files) -> u64 {
+    match file {
+        FileKind::Named { path } => files.names.look_up(path).map_or(0, |found| found.was.size),
+        FileKind::Unnamed { inode } => files.inodes.get(*inode).map_or(0, |inode| inode.size),
+        _ => 0,
+    }
 }
 
 /// Index of the executable.
@@ -310,10 +357,10 @@ fn program(
     cred: usize,
 ) -> Result<usize, DumpError> {
     let path = program.path.as_slice();
-    if let Some(reason) = files.names.mismatch(path, program.device, program.inode) {
-        return Err(facts.refuse(format!("program {}", String::from_utf8_lossy(path)), reason));
-    }
-    Ok(files.mapped(path, false, cred))
+    let file = files.regular(&facts.path("exe"), path, (program.device, program.inode));
+    let refuse =
+        |reason: String| facts.refuse(format!("program {}", String::from_utf8_lossy(path)), reason);
+    Ok(files.mapped(&file.map_err(refuse)?, false, cred))
 }
 
 fn object(mapping: &Mapping) -> String {
@@ -345,6 +392,8 @@ fn unescape(name: &[u8]) -> Vec<u8> {
 pub(super) struct Pages {
     owners: Vec<i32>,
     shared: Vec<Shared>,
+    /// Links of /proc to the files without a name.
+    inodes: Vec<String>,
     /// What was read from last.
     open: Option<(PagesOf, File)>,
 }
@@ -352,7 +401,8 @@ pub(super) struct Pages {
 impl Pages {
     /// The same, for another thread.
     pub fn another(&self) -> Pages {
-        Pages { owners: self.owners.clone(), shared: self.shared.clone(), open: None }
+        let (owners, shared) = (self.owners.clone(), self.shared.clone());
+        Pages { owners, shared, inodes: self.inodes.clone(), open: None }
     }
 }
 
@@ -379,13 +429,30 @@ impl PageSource for Pages {
                 Some(Shared::File(path)) => (0, path.clone()),
                 None => (0, String::new()),
             },
+            PagesOf::Inode(inode) => (0, self.inodes.get(inode).cloned().unwrap_or_default()),
         };
-        let failed = || DumpError::task(pid, format!("read {path} at {address:#x}"));
+        let start = address;
+        let failed = || DumpError::task(pid, format!("read {path} at {start:#x}"));
         if self.open.as_ref().is_none_or(|(of, _)| *of != from) {
             self.open = Some((from, File::open(&path).map_err(failed())?));
         }
         let Some((_, file)) = &self.open else { return Ok(()) };
-        file.read_exact_at(buf, address).map_err(failed()).map_err(Error::from)
+        if matches!(from, PagesOf::Mm(_)) {
+            return file.read_exact_at(buf, address).map_err(failed()).map_err(Error::from);
+        }
+        // A file may end inside its last page.
+        while !buf.is_empty() {
+            match file.read_at(buf, address) {
+                Ok(0) => {
+                    buf.fill(0);
+                    break;
+                }
+                Ok(count) => (address, buf) = (address + count as u64, &mut buf[count..]),
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(failed()(e).into()),
+            }
+        }
+        Ok(())
     }
 }
 

@@ -3,16 +3,46 @@
 //! Comes in: paths as /proc shows them. Goes out: the same paths, where a restart would find the same
 //! file by them. Never: a path that leads elsewhere.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
+use std::fs::Metadata;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{DirEntryExt, MetadataExt};
 use std::path::PathBuf;
 
 use crate::error::DumpError;
+use crate::image::Was;
+use crate::sys::procfs;
 
 /// What /proc puts behind the path of a file that has no name any more.
 const DELETED: &[u8] = b" (deleted)";
+
+/// Why a path does not lead to a file any more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Lost {
+    /// There never was one.
+    NoPath,
+    /// It is a file of /proc.
+    Proc,
+    /// The name was taken away; this was the path.
+    Deleted(Vec<u8>),
+    /// Another file is there.
+    Elsewhere,
+    /// Nothing is there.
+    Nowhere,
+}
+
+impl std::fmt::Display for Lost {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Lost::NoPath => "it has no path",
+            Lost::Proc => "it is a file of /proc",
+            Lost::Deleted(_) => "it has been deleted",
+            Lost::Elsewhere => "its path now leads to another file",
+            Lost::Nowhere => "its path leads nowhere any more",
+        })
+    }
+}
 
 /// Identity of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,8 +51,26 @@ pub(super) struct Identity {
     pub device: u64,
     /// st_ino.
     pub inode: u64,
-    /// Bytes.
-    pub size: u64,
+    /// What a restart compares.
+    pub was: Was,
+}
+
+/// What an image says of a file with this metadata.
+pub(super) fn was(meta: &Metadata) -> Was {
+    let kind = meta.mode() & libc::S_IFMT;
+    let regular = kind == libc::S_IFREG;
+    let device = kind == libc::S_IFCHR || kind == libc::S_IFBLK;
+    Was {
+        mode: meta.mode(),
+        rdev: if device { meta.rdev() } else { 0 },
+        size: if regular { meta.size() } else { 0 },
+        mtime: if regular { nanoseconds(meta.mtime(), meta.mtime_nsec()) } else { 0 },
+    }
+}
+
+/// A time as an image has it.
+pub(super) fn nanoseconds(seconds: i64, more: i64) -> i64 {
+    seconds.saturating_mul(1_000_000_000).saturating_add(more)
 }
 
 /// Looks paths up as the root task sees them, each once.
@@ -33,6 +81,8 @@ pub(super) struct Names {
     known: HashMap<Vec<u8>, Option<Identity>>,
     /// st_dev of /proc.
     proc_device: Option<u64>,
+    /// Ids of the mounts that the root task sees.
+    mounts: HashSet<u32>,
 }
 
 impl Names {
@@ -54,7 +104,15 @@ impl Names {
         }
         let prefix = if same { Vec::new() } else { directory.into_bytes() };
         let proc_device = std::fs::metadata("/proc").ok().map(|m| m.dev());
-        Ok(Names { prefix, known: HashMap::new(), proc_device })
+        let path = format!("/proc/{root}/mountinfo");
+        let mounts = procfs::read(&path).map_err(DumpError::task(root, format!("read {path}")))?;
+        let mounts = procfs::mount_ids(&mounts);
+        Ok(Names { prefix, known: HashMap::new(), proc_device, mounts })
+    }
+
+    /// Whether the root task sees the mount with this id.
+    pub fn is_mounted(&self, id: Option<u32>) -> bool {
+        id.is_some_and(|id| self.mounts.contains(&id))
     }
 
     /// What the path leads to.
@@ -62,31 +120,65 @@ impl Names {
         if let Some(known) = self.known.get(path) {
             return *known;
         }
-        let full = [self.prefix.as_slice(), path].concat();
-        let found = std::fs::metadata(OsStr::from_bytes(&full)).ok().map(|m| Identity {
+        let found = std::fs::metadata(self.seen(path)).ok().map(|m| Identity {
             device: m.dev(),
             inode: m.ino(),
-            size: m.size(),
+            was: was(&m),
         });
         self.known.insert(path.to_vec(), found);
         found
     }
 
     /// The reason why `path` does not lead to the file with this device and inode, if it does not.
-    pub fn mismatch(&mut self, path: &[u8], device: u64, inode: u64) -> Option<String> {
+    pub fn mismatch(&mut self, path: &[u8], device: u64, inode: u64) -> Option<Lost> {
         if !path.starts_with(b"/") {
-            return Some("it has no path".to_owned());
+            return Some(Lost::NoPath);
         }
         if Some(device) == self.proc_device {
-            return Some("it is a file of /proc".to_owned());
+            return Some(Lost::Proc);
         }
-        match self.look_up(path) {
-            Some(found) if found.device == device && found.inode == inode => None,
-            _ if path.ends_with(DELETED) => Some("it has been deleted".to_owned()),
-            Some(_) => Some("its path now leads to another file".to_owned()),
-            None => Some("its path leads nowhere any more".to_owned()),
+        match (self.look_up(path), path.strip_suffix(DELETED)) {
+            (Some(found), _) if found.device == device && found.inode == inode => None,
+            (_, Some(path)) => Some(Lost::Deleted(path.to_vec())),
+            (Some(_), None) => Some(Lost::Elsewhere),
+            (None, None) => Some(Lost::Nowhere),
         }
     }
+
+    /// Another name, in the same directory, of a file that has lost the name `path`.
+    pub fn another(&mut self, path: &[u8], device: u64, inode: u64) -> Option<Vec<u8>> {
+        let (directory, _) = split(path);
+        let entries = std::fs::read_dir(self.seen(directory)).ok()?;
+        for entry in entries.flatten() {
+            if entry.ino() == inode {
+                let path = [directory, entry.file_name().as_bytes()].concat();
+                if self.mismatch(&path, device, inode).is_none() {
+                    return Some(path);
+                }
+            }
+        }
+        None
+    }
+
+    /// The same path with as many directories left out in front of its last name as are not there
+    /// any more.
+    pub fn still_there(&mut self, path: &[u8]) -> Vec<u8> {
+        let (mut directory, name) = split(path);
+        while directory.len() > 1 && self.look_up(directory).is_none() {
+            directory = split(directory.strip_suffix(b"/").unwrap_or(directory)).0;
+        }
+        [directory, name].concat()
+    }
+
+    /// The path as the checkpointer sees it.
+    fn seen(&self, path: &[u8]) -> PathBuf {
+        PathBuf::from(OsStr::from_bytes(&[self.prefix.as_slice(), path].concat()))
+    }
+}
+
+/// A path as its directory, with the slash behind it, and its last name.
+fn split(path: &[u8]) -> (&[u8], &[u8]) {
+    path.split_at(path.iter().rposition(|&byte| byte == b'/').map_or(0, |slash| slash + 1))
 }
 
 /// Where a link of /proc leads, as bytes.

@@ -11,6 +11,7 @@ mod kinds;
 mod memory;
 mod signals;
 mod task;
+pub(super) mod unnamed;
 
 use std::collections::HashMap;
 
@@ -82,6 +83,7 @@ enum ObjectKind {
     PipeInode,
     ShmInode,
     FileInode,
+    Unnamed,
     FileTable,
     File,
     Mm,
@@ -103,6 +105,7 @@ impl ObjectKind {
             ObjectKind::PipeInode => "INODE of a pipe",
             ObjectKind::ShmInode => "INODE of shared memory",
             ObjectKind::FileInode => "INODE of a file",
+            ObjectKind::Unnamed => "INODE of a file without a name",
             ObjectKind::FileTable => "FILE_TABLE",
             ObjectKind::File => "FILE",
             ObjectKind::Mm => "MM",
@@ -159,6 +162,12 @@ impl<S: Source> Parser<'_, S> {
     /// The header of the next record, which must be of this kind.
     fn expect(&mut self, kind: Kind) -> Result<Header, ImageError> {
         let header = self.next(kind.name)?;
+        self.must_be(&header, kind)?;
+        Ok(header)
+    }
+
+    /// Fails where a record is of another kind.
+    fn must_be(&self, header: &Header, kind: Kind) -> Result<(), ImageError> {
         if header.kind != kind.number {
             let found = records::name(header.kind);
             let number = kind.number;
@@ -167,7 +176,7 @@ impl<S: Source> Parser<'_, S> {
                 format!("record of type {} ({found}), must be {number}", header.kind),
             ));
         }
-        Ok(header)
+        Ok(())
     }
 
     /// The next record, which must be of this kind and `N` bytes long.

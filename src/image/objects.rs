@@ -8,8 +8,10 @@ use super::Pending;
 pub struct Objects {
     /// Open files.
     pub files: Vec<OpenFile>,
-    /// Pipes.
+    /// Pipes, named ones too.
     pub pipes: Vec<Pipe>,
+    /// Regular files that no path leads to.
+    pub inodes: Vec<Inode>,
     /// Descriptor tables.
     pub file_tables: Vec<FileTable>,
     /// Address spaces.
@@ -39,10 +41,25 @@ pub struct OpenFile {
     pub pos: u64,
     /// Index in [`Objects::creds`]: who opened it.
     pub cred: usize,
+    /// What its path led to at the checkpoint; None where that is not known.
+    pub was: Option<Was>,
+}
+
+/// What a path led to at the checkpoint: a restart looks whether it still does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Was {
+    /// st_mode: type and permissions.
+    pub mode: u32,
+    /// st_rdev of a device, else 0.
+    pub rdev: u64,
+    /// Bytes of a regular file, else 0.
+    pub size: u64,
+    /// When a regular file was last changed, in nanoseconds since 1970; else 0.
+    pub mtime: i64,
 }
 
 /// What an open file is.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum FileKind {
     /// A regular file, a directory, or a device that keeps no state: found by its path.
     Named {
@@ -53,6 +70,18 @@ pub enum FileKind {
     Pipe {
         /// Index in [`Objects::pipes`].
         pipe: usize,
+    },
+    /// An end of a named pipe; which one, `mode` says.
+    Fifo {
+        /// Index in [`Objects::pipes`].
+        pipe: usize,
+        /// Absolute path, without NUL.
+        path: Vec<u8>,
+    },
+    /// A regular file that no path leads to.
+    Unnamed {
+        /// Index in [`Objects::inodes`].
+        inode: usize,
     },
     /// A counter, see eventfd(2).
     EventFd {
@@ -71,7 +100,7 @@ pub enum FileKind {
 }
 
 /// A timer that is read as a file.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct TimerFd {
     /// CLOCK_* number.
     pub clock: u32,
@@ -116,6 +145,48 @@ impl TimerFd {
 pub struct Pipe {
     /// What has been written and not yet read.
     pub data: Vec<u8>,
+    /// Bytes that fit into it; 0: as many as into a new one.
+    pub size: u32,
+    /// Bytes of each packet in `data`, where it is to be read packet by packet (O_DIRECT); else empty.
+    pub packets: Vec<u32>,
+    /// Its readers have never had a writer: nobody hung up (named pipes only).
+    pub waiting: bool,
+}
+
+/// A regular file that no path leads to: whoever has it open or mapped must get the same one again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Inode {
+    /// What it came from.
+    pub origin: Origin,
+    /// Permissions, with set-uid, set-gid and sticky bits.
+    pub mode: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Bytes.
+    pub size: u64,
+    /// Last access and last change of the contents, in nanoseconds since 1970.
+    pub times: [i64; 2],
+    /// Pages that are not holes, by offset. The last one may reach beyond the end.
+    pub pages: Vec<PageRun>,
+}
+
+/// What a file without a name came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// It has been deleted.
+    Deleted {
+        /// Absolute path: a directory that there was at the checkpoint, and what its last name was.
+        path: Vec<u8>,
+    },
+    /// memfd_create(2).
+    Memfd {
+        /// As it was given.
+        name: Vec<u8>,
+        /// F_SEAL_*, see fcntl(2).
+        seals: u32,
+    },
 }
 
 /// A descriptor table.

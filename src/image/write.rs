@@ -11,6 +11,7 @@ mod kinds;
 mod layout;
 mod memory;
 mod objects;
+mod unnamed;
 
 use std::collections::HashMap;
 use std::io::Write;
@@ -28,6 +29,8 @@ pub enum PagesOf {
     Mm(usize),
     /// Shared anonymous memory: index in `Objects::shms`; addresses are offsets in it.
     Shm(usize),
+    /// A file without a name: index in `Objects::inodes`; addresses are offsets in it.
+    Inode(usize),
 }
 
 /// Gives the contents of pages.
@@ -107,6 +110,8 @@ enum Thing<'a> {
     FileTable(usize),
     File(usize),
     Pipe(usize),
+    /// A file without a name.
+    Unnamed(usize),
     Mm(usize),
     Shm(usize),
     Fs(usize),
@@ -125,7 +130,7 @@ impl Thing<'_> {
     /// The number of its object type.
     fn number(self) -> u32 {
         match self {
-            Thing::Pipe(_) | Thing::Shm(_) | Thing::Inode(_) => 2,
+            Thing::Pipe(_) | Thing::Unnamed(_) | Thing::Shm(_) | Thing::Inode(_) => 2,
             Thing::FileTable(_) => 3,
             Thing::File(_) => 4,
             Thing::Mm(_) => 5,

@@ -36,7 +36,7 @@ pub mod vm {
 }
 
 /// One read is at most this long: the kernel cuts longer ones (MAX_RW_COUNT is a little under 2 GiB).
-const READ_MAX: u64 = 1 << 30;
+pub(super) const READ_MAX: u64 = 1 << 30;
 
 /// madvise(2) for each flag that it sets.
 const ADVICE: [(u64, i32); 6] = [

@@ -66,6 +66,7 @@ impl Compiler<'_> {
         self.group_pending(&mut p, 0, live);
         self.limits(&mut p, live);
         self.thread_state(&mut p, 0, live);
+        self.seal(&mut p);
         self.close_slots(&mut p);
         self.late_files(&mut p, 0, live);
         self.timers(&mut p, live);

@@ -95,6 +95,9 @@ impl Compiler<'_> {
         arrive(p, &layout, Stage::Restore, self.live, &last);
         await_release(p, &layout, Stage::Restore);
         if self.restorer(task) == task {
+            if self.restorer(0) == task {
+                self.seal(p);
+            }
             self.close_slots(p);
             self.late_files(p, task, live);
             self.timers(p, live);

@@ -5,7 +5,7 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 /// Categories of pages in PAGEMAP_SCAN, from linux/fs.h.
 const PAGE_IS_FILE: u64 = 1 << 2;
@@ -85,36 +85,81 @@ fn pipe() -> io::Result<(File, File)> {
     Ok((own(ends[0].into()).into(), own(ends[1].into()).into()))
 }
 
-/// What is in a pipe, by one of its read ends; it stays there.
+/// Bytes that are in a pipe, by any of its ends.
+///
+/// # Errors
+/// Those of ioctl(2).
+pub fn pipe_filled(end: impl AsFd) -> io::Result<usize> {
+    let mut filled: libc::c_int = 0;
+    // SAFETY: FIONREAD writes one int.
+    let done = unsafe { libc::ioctl(end.as_fd().as_raw_fd(), libc::FIONREAD, &raw mut filled) };
+    check(done.into())?;
+    Ok(usize::try_from(filled).unwrap_or(0))
+}
+
+/// Bytes that fit into a pipe, by any of its ends.
+///
+/// # Errors
+/// Those of fcntl(2).
+pub fn pipe_size(end: impl AsFd) -> io::Result<u32> {
+    // SAFETY: F_GETPIPE_SZ takes no argument.
+    let size = unsafe { libc::fcntl(end.as_fd().as_raw_fd(), libc::F_GETPIPE_SZ) };
+    Ok(check(size.into())? as u32)
+}
+
+/// Copies what is in a pipe, at most `most` bytes, to another one; none where it is empty and has no
+/// writer, EAGAIN where it is empty and has one.
+fn tee(source: BorrowedFd<'_>, to: &File, most: usize) -> io::Result<usize> {
+    let (source, to) = (source.as_raw_fd(), to.as_raw_fd());
+    // SAFETY: two descriptors and two numbers.
+    let got = unsafe { libc::tee(source, to, most, libc::SPLICE_F_NONBLOCK) };
+    check(got as libc::c_long).map(|got| got as usize)
+}
+
+/// Whether somebody may yet write into a pipe, by one of its read ends.
+///
+/// # Errors
+/// Those of tee(2).
+pub fn waits_for_writer(read_end: impl AsFd) -> io::Result<bool> {
+    let (_read, write) = pipe()?;
+    match tee(read_end.as_fd(), &write, 1) {
+        Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(true),
+        // Where there is something in it, there is no telling.
+        result => result.map(|got| got != 0),
+    }
+}
+
+/// What is in a pipe, by one of its read ends; it stays there. Also how much each of several large reads
+/// would give: a packet (O_DIRECT) ends a read.
 ///
 /// # Errors
 /// Those of tee(2) and of making a pipe as large.
-pub fn pipe_contents(read_end: impl AsFd) -> io::Result<Vec<u8>> {
-    let source = read_end.as_fd().as_raw_fd();
-    let mut filled: libc::c_int = 0;
-    // SAFETY: FIONREAD writes one int.
-    check(unsafe { libc::ioctl(source, libc::FIONREAD, &raw mut filled) }.into())?;
-    if filled <= 0 {
-        return Ok(Vec::new());
+pub fn pipe_contents(read_end: impl AsFd) -> io::Result<(Vec<u8>, Vec<u32>)> {
+    let filled = pipe_filled(&read_end)?;
+    if filled == 0 {
+        return Ok((Vec::new(), Vec::new()));
     }
     let (mut read, write) = pipe()?;
-    // SAFETY: F_GETPIPE_SZ takes no argument.
-    let size = check(unsafe { libc::fcntl(source, libc::F_GETPIPE_SZ) }.into())?;
-    let size = size as libc::c_int;
+    let size = pipe_size(&read_end)? as libc::c_int;
     // SAFETY: F_SETPIPE_SZ takes a number.
     let sized = unsafe { libc::fcntl(write.as_raw_fd(), libc::F_SETPIPE_SZ, size) };
     check(sized.into())?;
-    // SAFETY: two descriptors and two numbers.
-    let got =
-        unsafe { libc::tee(source, write.as_raw_fd(), filled as usize, libc::SPLICE_F_NONBLOCK) };
-    check(got as libc::c_long)?;
+    tee(read_end.as_fd(), &write, filled)?;
     drop(write);
-    let mut data = Vec::with_capacity(filled as usize);
-    read.read_to_end(&mut data)?;
-    if data.len() != filled as usize {
+    let (mut data, mut reads, mut done) = (vec![0; filled], Vec::new(), 0);
+    while let Some(rest) = data.get_mut(done..).filter(|rest| !rest.is_empty()) {
+        match read.read(rest)? {
+            0 => break,
+            count => {
+                reads.push(count as u32);
+                done += count;
+            }
+        }
+    }
+    if done != filled {
         return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the pipe changed meanwhile"));
     }
-    Ok(data)
+    Ok((data, reads))
 }
 
 /// Sends a signal to one thread (tgkill(2)).
@@ -261,6 +306,28 @@ impl Runs {
     }
 }
 
+/// F_SEAL_* of a memfd.
+///
+/// # Errors
+/// EINVAL where the file has no seals; see fcntl(2).
+pub fn seals(file: &File) -> io::Result<u32> {
+    // SAFETY: F_GET_SEALS takes no argument.
+    let seals = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_GET_SEALS) };
+    Ok(check(seals.into())? as u32)
+}
+
+/// Whether a file is in hugetlbfs.
+///
+/// # Errors
+/// Those of fstatfs(2).
+pub fn on_hugetlbfs(file: &File) -> io::Result<bool> {
+    // SAFETY: statfs is numbers, for which all zeros is a value.
+    let mut found: libc::statfs = unsafe { std::mem::zeroed() };
+    // SAFETY: fstatfs fills the struct that it is given.
+    check(unsafe { libc::fstatfs(file.as_raw_fd(), &raw mut found) }.into())?;
+    Ok(found.f_type == libc::HUGETLBFS_MAGIC)
+}
+
 /// Where the next data lies in a sparse file from `offset` on, as (start, end); none behind the last.
 ///
 /// # Errors
@@ -287,15 +354,18 @@ mod tests {
     #[test]
     fn a_pipe_is_looked_at_and_keeps_what_it_has() {
         let (mut read, mut write) = pipe().expect("pipe");
-        assert_eq!(pipe_contents(&read).expect("peek"), b"");
+        assert_eq!(pipe_contents(&read).expect("peek").0, b"");
+        assert!(waits_for_writer(&read).expect("tee"));
         write.write_all(b"hello").expect("write");
         write.write_all(&[7; 9000]).expect("write");
-        let seen = pipe_contents(&read).expect("peek");
+        let (seen, reads) = pipe_contents(&read).expect("peek");
+        assert_eq!(reads, [9005]);
         assert_eq!((&seen[..5], seen.len()), (&b"hello"[..], 9005));
         drop(write);
         let mut rest = Vec::new();
         read.read_to_end(&mut rest).expect("read");
         assert_eq!(rest, seen);
+        assert!(!waits_for_writer(&read).expect("tee"));
     }
 
     #[test]

@@ -109,6 +109,7 @@ pub fn smallest() -> (ImageHead, Body) {
             flags: 0x8000,
             pos: 5,
             cred: 0,
+            was: None,
         }],
         file_tables: vec![FileTable {
             descriptors: vec![Descriptor { fd: 0, file: 0, cloexec: false }],
@@ -299,26 +300,31 @@ impl Maker {
         format!("/dir/{}", self.random.below(1 << 20)).into_bytes()
     }
 
-    fn file(&mut self, named: bool) -> usize {
+    /// An open file; one that can be mapped where it is `mapped`.
+    fn file(&mut self, mapped: bool) -> usize {
+        let can = |kind: &FileKind| {
+            matches!(kind, FileKind::Named { .. } | FileKind::Unnamed { .. }) || !mapped
+        };
         let old = self.old(self.out.files.len());
-        if let Some(old) =
-            old.filter(|&i| !named || matches!(self.out.files[i].kind, FileKind::Named { .. }))
-        {
+        if let Some(old) = old.filter(|&i| can(&self.out.files[i].kind)) {
             return old;
         }
         let cred = self.cred();
-        let kind = if named || self.random.one_in(2) {
-            FileKind::Named { path: self.path() }
-        } else if self.random.one_in(2) {
-            self.nameless()
-        } else {
-            let pipe = self.old(self.out.pipes.len()).unwrap_or_else(|| {
-                let len = self.random.below(5000) as usize;
-                let data = self.random.bytes(len);
-                self.out.pipes.push(Pipe { data });
-                self.out.pipes.len() - 1
-            });
-            FileKind::Pipe { pipe }
+        let mut was = None;
+        let kind = match self.random.below(if mapped { 3 } else { 6 }) {
+            0 | 1 => {
+                was = self.random.one_in(2).then(|| Was {
+                    mode: self.random.word() as u32,
+                    rdev: self.random.word(),
+                    size: self.random.below(1 << 63),
+                    mtime: self.random.word().cast_signed(),
+                });
+                FileKind::Named { path: self.path() }
+            }
+            2 => FileKind::Unnamed { inode: self.inode() },
+            3 => self.nameless(),
+            4 => FileKind::Pipe { pipe: self.pipe() },
+            _ => FileKind::Fifo { pipe: self.pipe(), path: self.path() },
         };
         self.out.files.push(OpenFile {
             kind,
@@ -326,8 +332,47 @@ impl Maker {
             flags: 0x8000 | self.random.below(4) as u32,
             pos: self.random.below(1 << 63),
             cred,
+            was,
         });
         self.out.files.len() - 1
+    }
+
+    fn pipe(&mut self) -> usize {
+        if let Some(old) = self.old(self.out.pipes.len()) {
+            return old;
+        }
+        let (mut len, mut packets) = (self.random.below(5000) as usize, Vec::new());
+        if self.random.one_in(2) {
+            packets =
+                (0..self.random.below(4)).map(|_| 1 + self.random.below(4096) as u32).collect();
+            len = packets.iter().sum::<u32>() as usize;
+        }
+        let data = self.random.bytes(len);
+        let (size, waiting) = (self.random.below(3) as u32 * 4096, self.random.one_in(2));
+        self.out.pipes.push(Pipe { data, size, packets, waiting });
+        self.out.pipes.len() - 1
+    }
+
+    fn inode(&mut self) -> usize {
+        if let Some(old) = self.old(self.out.inodes.len()) {
+            return old;
+        }
+        let origin = match self.random.below(2) {
+            0 => Origin::Deleted { path: self.path() },
+            _ => Origin::Memfd { name: self.path(), seals: self.random.below(64) as u32 },
+        };
+        let size = self.random.below(60_000);
+        let inode = Inode {
+            origin,
+            mode: self.random.below(0o10000) as u32,
+            uid: self.random.word() as u32,
+            gid: self.random.word() as u32,
+            size,
+            times: [self.random.word().cast_signed(), -1],
+            pages: self.runs(0, size.next_multiple_of(PAGE)),
+        };
+        self.out.inodes.push(inode);
+        self.out.inodes.len() - 1
     }
 
     fn nameless(&mut self) -> FileKind {
@@ -496,6 +541,7 @@ pub fn pattern(from: PagesOf, address: u64) -> u64 {
     let salt = match from {
         PagesOf::Mm(index) => index as u64 * 2,
         PagesOf::Shm(index) => index as u64 * 2 + 1,
+        PagesOf::Inode(index) => index as u64 + 0x8000,
     };
     (address ^ salt << 48).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
@@ -535,7 +581,10 @@ pub fn runs(body: &mut Body) -> Vec<(PagesOf, &mut Vec<PageRun>)> {
         mm.vmas.iter_mut().map(move |vma| (PagesOf::Mm(index), &mut vma.pages))
     });
     let shms = body.objects.shms.iter_mut().enumerate();
-    mms.chain(shms.map(|(index, shm)| (PagesOf::Shm(index), &mut shm.pages))).collect()
+    let shms = shms.map(|(index, shm)| (PagesOf::Shm(index), &mut shm.pages));
+    let inodes = body.objects.inodes.iter_mut().enumerate();
+    let inodes = inodes.map(|(index, inode)| (PagesOf::Inode(index), &mut inode.pages));
+    mms.chain(shms).chain(inodes).collect()
 }
 
 /// Checks that each page of `body` lies where it says, then forgets where, and joins runs that only

@@ -6,7 +6,9 @@ use std::process::ExitCode;
 use super::super::text::printable;
 use super::Failure;
 use crate::error::{Error, ImageError, PlanError};
-use crate::image::{Body, FileKind, ImageHead, Mm, OpenFile, PAGE, Reader, Source, TaskState};
+use crate::image::{
+    Body, FileKind, ImageHead, Mm, Objects, OpenFile, Origin, PAGE, Reader, Source, TaskState,
+};
 use crate::plan::{self, Plan, PlanOptions};
 
 /// An image, as far as it could be read.
@@ -62,15 +64,16 @@ impl Info {
         counts.zombies = body.tasks.iter().filter(zombie).count();
         counts.threads -= counts.zombies.min(counts.threads);
         for file in &body.objects.files {
-            *counts.files.entry(what(&file.kind).0).or_default() += 1;
+            *counts.files.entry(what(&file.kind, &body.objects).0).or_default() += 1;
         }
         for mm in &body.objects.mms {
             let (mapped, saved) = memory(mm);
             counts.mapped = counts.mapped.saturating_add(mapped);
             counts.saved = counts.saved.saturating_add(saved);
         }
-        for shm in &body.objects.shms {
-            let pages = shm.pages.iter().map(|run| run.count).fold(0, u64::saturating_add);
+        let inodes = body.objects.inodes.iter().map(|inode| &inode.pages);
+        for pages in body.objects.shms.iter().map(|shm| &shm.pages).chain(inodes) {
+            let pages = pages.iter().map(|run| run.count).fold(0, u64::saturating_add);
             counts.saved = counts.saved.saturating_add(pages.saturating_mul(PAGE));
         }
         counts
@@ -108,10 +111,16 @@ pub fn memory(mm: &Mm) -> (u64, u64) {
 }
 
 /// The kind of an open file in one word, and what it is.
-pub fn what(kind: &FileKind) -> (&'static str, String) {
+pub fn what(kind: &FileKind, objects: &Objects) -> (&'static str, String) {
     match kind {
         FileKind::Named { path } => ("file", printable(path)),
         FileKind::Pipe { pipe } => ("pipe", format!("pipe {pipe}")),
+        FileKind::Fifo { path, .. } => ("fifo", printable(path)),
+        FileKind::Unnamed { inode } => match objects.inodes.get(*inode).map(|i| &i.origin) {
+            Some(Origin::Memfd { name, .. }) => ("memfd", format!("memfd {}", printable(name))),
+            Some(Origin::Deleted { path }) => ("deleted", format!("{} (deleted)", printable(path))),
+            None => ("deleted", "deleted".to_owned()),
+        },
         FileKind::EventFd { count, .. } => ("eventfd", format!("eventfd, count {count}")),
         FileKind::TimerFd(timer) => ("timerfd", format!("timerfd, clock {}", timer.clock)),
         FileKind::SignalFd { .. } => ("signalfd", "signalfd".to_owned()),

@@ -9,7 +9,7 @@ use super::super::text::{printable, signals};
 use super::Failure;
 use super::facts::{self, Info};
 use crate::image::{
-    Body, Cred, FileTable, Fs, Mm, OpenFile, Pending, Reader, Signal, Source, TaskState,
+    Body, Cred, FileTable, Fs, Mm, Objects, OpenFile, Pending, Reader, Signal, Source, TaskState,
 };
 use crate::plan::Task;
 
@@ -52,7 +52,7 @@ fn document(out: &mut impl Write, info: &Info) -> io::Result<()> {
     let empty = Body::default();
     let objects = &info.body().unwrap_or(&empty).objects;
     list(out, "descriptor_tables", objects.file_tables.iter().map(table))?;
-    list(out, "open_files", objects.files.iter().map(file))?;
+    list(out, "open_files", objects.files.iter().map(|f| file(f, objects)))?;
     list(out, "address_spaces", objects.mms.iter().map(mm))?;
     list(out, "directories", objects.fss.iter().map(fs))?;
     list(out, "credentials", objects.creds.iter().map(cred))?;
@@ -144,8 +144,8 @@ fn table(table: &FileTable) -> Value {
     table.descriptors.iter().map(entry).collect()
 }
 
-fn file(file: &OpenFile) -> Value {
-    let (kind, what) = facts::what(&file.kind);
+fn file(file: &OpenFile, objects: &Objects) -> Value {
+    let (kind, what) = facts::what(&file.kind, objects);
     json!({
         "kind": kind,
         "what": what,

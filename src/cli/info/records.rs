@@ -63,6 +63,8 @@ impl Lines {
             match (found.name, found.value) {
                 ("nr_pages", Value::Number(pages)) => self.pages = pages,
                 ("vma_type", Value::Number(kind)) => self.numbered = kind == SHM_ANON,
+                // The pages of a file without a name.
+                ("origin", _) => self.numbered = true,
                 _ => {}
             }
             field(&mut text, &found);

@@ -143,7 +143,8 @@ impl Tasks<'_> {
             let text = || {
                 let (mapped, saved) = facts::memory(mm);
                 let file = mm.exe.and_then(|exe| objects.files.get(exe));
-                let program = file.map_or_else(|| "-".into(), |file| facts::what(&file.kind).1);
+                let program =
+                    file.map_or_else(|| "-".into(), |file| facts::what(&file.kind, objects).1);
                 let (mapped, saved) = (size(mapped), size(saved));
                 format!("{mapped} mapped, {saved} in the image, program {program}")
             };
@@ -172,7 +173,7 @@ impl Tasks<'_> {
         item(out, "files", descriptors.len())?;
         for descriptor in descriptors {
             let Some(file) = objects.files.get(descriptor.file) else { continue };
-            let (_, what) = facts::what(&file.kind);
+            let (_, what) = facts::what(&file.kind, objects);
             let mut text = format!("{what}, {}", facts::access(file));
             if file.pos != 0 {
                 text.push_str(&format!(", at {}", file.pos));

@@ -6,20 +6,23 @@
 mod pipes;
 mod plain;
 mod timers;
+mod unnamed;
 
 use std::cmp::Ordering;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 
+use super::collect::Processes;
 use super::facts::Facts;
 use super::gather::Seen;
 use super::names::{self, Names};
 use crate::error::DumpError;
-use crate::image::{Descriptor, FileKind, FileTable, OpenFile, Pipe};
+use crate::image::{Descriptor, FileKind, FileTable, Inode, OpenFile, Pipe};
 use crate::sys::procfs;
 use crate::sys::{inspect, kcmp, process};
 use pipes::Ends;
+pub(super) use unnamed::Key;
 
 /// Bits of the kernel's f_mode.
 const MODE_READ: u32 = 1;
@@ -37,16 +40,25 @@ pub(super) struct Files {
     pub objects: Vec<OpenFile>,
     /// Pipes.
     pub pipes: Vec<Pipe>,
+    /// Regular files without a name.
+    pub inodes: Vec<Inode>,
+    /// Links of /proc by which these can be opened.
+    pub sources: Vec<String>,
     /// Paths.
     pub names: Names,
     /// Descriptions with the same cheap properties, ordered as kcmp orders them.
     groups: HashMap<Cheap, Vec<Known>>,
-    /// Files that are only mapped, by path and whether writable.
-    mapped: HashMap<(Vec<u8>, bool), usize>,
+    /// Files that are only mapped, and whether writable.
+    mapped: HashMap<(FileKind, bool), usize>,
+    inode_index: HashMap<Key, usize>,
+    /// Descriptors of files without a name: a link of /proc to each.
+    links: HashMap<Key, String>,
+    /// Memfds that are saved as plain shared memory.
+    only_mapped: HashSet<Key>,
     ends: Vec<Ends>,
     /// Timers, with a descriptor of each.
     timers: Vec<(usize, Holder)>,
-    pipe_index: HashMap<u64, usize>,
+    pipe_index: HashMap<Key, usize>,
 }
 
 /// What equal descriptions have in common, at the least.
@@ -120,8 +132,20 @@ impl Seen {
 
 impl Files {
     /// Nothing yet.
-    pub fn new(names: Names) -> Files {
+    pub fn new(names: Names, all: &[Facts], processes: &Processes) -> Files {
+        let leaders = all.iter().filter(|f| f.leads());
+        let links = leaders.filter_map(|facts| Some((facts, processes.get(&facts.pid)?)));
+        let links = links.flat_map(|(facts, process)| {
+            let nameless = process.descriptors.iter();
+            let nameless = nameless.filter(|s| s.meta.is_file() && s.meta.nlink() == 0);
+            nameless.map(|s| ((s.meta.dev(), s.meta.ino()), facts.path(&format!("fd/{}", s.fd))))
+        });
         Files {
+            inodes: Vec::new(),
+            sources: Vec::new(),
+            inode_index: HashMap::new(),
+            links: links.collect(),
+            only_mapped: HashSet::new(),
             objects: Vec::new(),
             pipes: Vec::new(),
             names,
@@ -200,7 +224,9 @@ impl Files {
             _ if seen.link.starts_with(b"anon_inode:") => plain::kind(seen).map_err(refuse)?,
             libc::S_IFREG => {
                 mode |= MODE_SEEK | MODE_POSITIONED;
-                self.named(seen).map_err(|reason| refuse(&reason))?
+                let source = facts.path(&format!("fd/{}", seen.fd));
+                let key = (seen.meta.dev(), seen.meta.ino());
+                self.regular(&source, &seen.link, key).map_err(|reason| refuse(&reason))?
             }
             libc::S_IFDIR => {
                 mode |= MODE_SEEK;
@@ -214,15 +240,13 @@ impl Files {
                 mode |= MODE_SEEK | MODE_POSITIONED;
                 self.named(seen).map_err(|reason| refuse(&reason))?
             }
-            libc::S_IFIFO if seen.link.starts_with(b"pipe:") => {
-                self.pipe(facts, seen, flags).map_err(refuse)?
-            }
-            libc::S_IFIFO => return Err(refuse("named pipes cannot be saved")),
+            libc::S_IFIFO => self.pipe(facts, seen, flags).map_err(|reason| refuse(&reason))?,
             libc::S_IFSOCK => return Err(refuse("sockets cannot be saved")),
             libc::S_IFBLK => return Err(refuse("block devices cannot be saved")),
             _ => return Err(refuse("descriptors of this kind cannot be saved")),
         };
-        Ok(OpenFile { kind, mode, flags, pos: seen.info.position, cred })
+        let was = matches!(kind, FileKind::Named { .. }).then(|| names::was(&seen.meta));
+        Ok(OpenFile { kind, mode, flags, pos: seen.info.position, cred, was })
     }
 
     /// When all descriptors are known: what one look at a descriptor does not tell.
@@ -240,21 +264,26 @@ impl Files {
     fn named(&mut self, seen: &Seen) -> Result<FileKind, String> {
         match self.names.mismatch(&seen.link, seen.meta.dev(), seen.meta.ino()) {
             None => Ok(FileKind::Named { path: seen.link.clone() }),
-            Some(reason) => Err(reason),
+            Some(reason) => Err(reason.to_string()),
         }
     }
 
     /// Index of a file that is mapped, or the program of a process.
-    pub fn mapped(&mut self, path: &[u8], writable: bool, cred: usize) -> usize {
-        *self.mapped.entry((path.to_vec(), writable)).or_insert_with(|| {
+    pub fn mapped(&mut self, kind: &FileKind, writable: bool, cred: usize) -> usize {
+        let was = match kind {
+            FileKind::Named { path } => self.names.look_up(path).map(|found| found.was),
+            _ => None,
+        };
+        *self.mapped.entry((kind.clone(), writable)).or_insert_with(|| {
             let access = if writable { libc::O_RDWR } else { libc::O_RDONLY } as u32;
             let write = if writable { MODE_WRITE } else { 0 };
             self.objects.push(OpenFile {
-                kind: FileKind::Named { path: path.to_vec() },
+                kind: kind.clone(),
                 mode: MODE_READ | MODE_SEEK | MODE_POSITIONED | write,
                 flags: access,
                 pos: 0,
                 cred,
+                was,
             });
             self.objects.len() - 1
         })

@@ -1,7 +1,8 @@
 //! Open files, descriptor tables, current directories.
 #![forbid(unsafe_code)]
 
-use super::{Object, ObjectKind, Parser, add, kinds};
+use super::kinds::{self, Front};
+use super::{Object, ObjectKind, Parser, add};
 use crate::error::ImageError;
 use crate::image::cursor::{Fixed, Source};
 use crate::image::{Descriptor, FileKind, FileTable, Fs, OpenFile, Pipe, records};
@@ -67,7 +68,11 @@ pub(super) fn file<S: Source>(parser: &mut Parser<'_, S>) -> Result<Object, Imag
     if record.i32::<40>() != 0 {
         return Err(record.unsupported("security labels"));
     }
-    let kind = match (number, front.kind) {
+    if front.pipe.is_some() && !matches!(number, 2 | 3) || front.was.is_some() && number != 1 {
+        return Err(record.bad(format!("type {number} does not go with what is in front of it")));
+    }
+    let was = front.was;
+    let kind = match (number, front.kind.clone()) {
         (1, Some(kind)) => {
             path(parser)?;
             kind
@@ -76,14 +81,18 @@ pub(super) fn file<S: Source>(parser: &mut Parser<'_, S>) -> Result<Object, Imag
             return Err(record.bad(format!("file of type {number} that is something else too")));
         }
         (1, None) => FileKind::Named { path: path(parser)? },
-        (2, None) => FileKind::Pipe { pipe: pipe(parser, &record)? },
+        (2, None) => FileKind::Pipe { pipe: pipe(parser, &record, front)? },
+        (3, None) => {
+            let path = path(parser)?;
+            FileKind::Fifo { pipe: pipe(parser, &record, front)?, path }
+        }
         (7, None) => event_fd(&record)?,
         _ => {
             let name = TYPES.get(number as usize).copied().unwrap_or_default();
             return Err(record.unsupported(format!("file of type {number} ({name})")));
         }
     };
-    let file = OpenFile { kind, mode: record.u32::<12>(), flags, pos, cred };
+    let file = OpenFile { kind, mode: record.u32::<12>(), flags, pos, cred, was };
     Ok(add(&mut parser.out.files, ObjectKind::File, file))
 }
 
@@ -98,17 +107,31 @@ fn event_fd(record: &Fixed<64>) -> Result<FileKind, ImageError> {
 }
 
 /// The pipe that this FILE record is an end of; what is in it comes with the first end.
-fn pipe<S: Source>(parser: &mut Parser<'_, S>, record: &Fixed<64>) -> Result<usize, ImageError> {
+fn pipe<S: Source>(
+    parser: &mut Parser<'_, S>,
+    record: &Fixed<64>,
+    front: Front,
+) -> Result<usize, ImageError> {
     let tag = record.i32::<48>();
     if tag <= 0 {
         return Err(record.bad(format!("tag {tag} of the pipe, must be positive")));
     }
     if parser.find(tag).is_some() {
+        if front.pipe.is_some() {
+            return Err(record.bad("the state of the pipe comes twice"));
+        }
         return parser.index(record, tag, ObjectKind::PipeInode);
     }
     let header = parser.expect(records::PIPE_BUF)?;
     let data = parser.cursor.payload(&header, records::PIPE_BUF.name, PIPE_MOST)?;
-    let pipe = add(&mut parser.out.pipes, ObjectKind::PipeInode, Pipe { data });
+    let pipe = front.pipe.unwrap_or_default();
+    let total: u64 = pipe.packets.iter().map(|&length| u64::from(length)).sum();
+    if !pipe.packets.is_empty() && total != data.len() as u64 {
+        let reason = format!("{} bytes, in packets {total}", data.len());
+        return Err(header.bad(records::PIPE_BUF.name, reason));
+    }
+    let pipe = Pipe { data, ..pipe };
+    let pipe = add(&mut parser.out.pipes, ObjectKind::PipeInode, pipe);
     // An object in front of the PIPE_BUF may have taken the tag.
     parser.define(record, tag, pipe)?;
     Ok(pipe.1)
@@ -126,7 +149,7 @@ pub(super) fn fs<S: Source>(parser: &mut Parser<'_, S>) -> Result<Object, ImageE
 }
 
 /// A FILE_NAME record: an absolute path, without its NUL.
-fn path<S: Source>(parser: &mut Parser<'_, S>) -> Result<Vec<u8>, ImageError> {
+pub(super) fn path<S: Source>(parser: &mut Parser<'_, S>) -> Result<Vec<u8>, ImageError> {
     let name = records::FILE_NAME.name;
     let header = parser.expect(records::FILE_NAME)?;
     let mut path = parser.cursor.payload(&header, name, PATH_MOST)?;

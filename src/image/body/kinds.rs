@@ -1,10 +1,10 @@
 //! Records of our own in front of a FILE: what is open where version 6 has no type for it.
 #![forbid(unsafe_code)]
 
-use super::Parser;
+use super::{Parser, unnamed};
 use crate::error::ImageError;
 use crate::image::cursor::{Fixed, Source};
-use crate::image::{FileKind, TimerFd, records};
+use crate::image::{FileKind, Pipe, TimerFd, Was, records};
 
 /// Flags of timerfd_settime(2).
 const TIMER_FLAGS: u32 = (libc::TFD_TIMER_ABSTIME | libc::TFD_TIMER_CANCEL_ON_SET) as u32;
@@ -14,6 +14,10 @@ const TIMER_FLAGS: u32 = (libc::TFD_TIMER_ABSTIME | libc::TFD_TIMER_CANCEL_ON_SE
 pub(super) struct Front {
     /// What is open; the FILE is then of type 1, with a path that is not looked at.
     pub kind: Option<FileKind>,
+    /// What the path led to.
+    pub was: Option<Was>,
+    /// What is known of a pipe, but for its contents.
+    pub pipe: Option<Pipe>,
 }
 
 /// Reads it. The cursor is then in front of the record behind, which should be the FILE.
@@ -27,6 +31,28 @@ pub(super) fn front<S: Source>(parser: &mut Parser<'_, S>) -> Result<Front, Imag
         } else if header.kind == records::SIGNALFD.number {
             let record = parser.cursor.fixed::<16>(&header, name)?;
             FileKind::SignalFd { mask: record.u64::<8>() }
+        } else if header.kind == records::UNNAMED.number {
+            let record = parser.cursor.fixed::<16>(&header, name)?;
+            FileKind::Unnamed { inode: unnamed::unnamed(parser, &record)? }
+        } else if header.kind == records::FILE_WAS.number {
+            let was = unnamed::was(&parser.cursor.fixed::<40>(&header, name)?)?;
+            if front.was.replace(was).is_some() {
+                return Err(header.bad(name, "comes twice"));
+            }
+            continue;
+        } else if header.kind == records::PIPE_STATE.number {
+            let pipe = unnamed::pipe_state(&parser.cursor.fixed::<16>(&header, name)?)?;
+            if front.pipe.replace(pipe).is_some() {
+                return Err(header.bad(name, "comes twice, or behind the packets"));
+            }
+            continue;
+        } else if header.kind == records::PIPE_PACKETS.number {
+            let packets = unnamed::packets(parser, &header)?;
+            let pipe = front.pipe.get_or_insert_default();
+            if !std::mem::replace(&mut pipe.packets, packets).is_empty() {
+                return Err(header.bad(name, "comes twice"));
+            }
+            continue;
         } else {
             return Ok(front);
         };

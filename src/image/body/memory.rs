@@ -59,7 +59,7 @@ pub(super) fn read<S: Source>(parser: &mut Parser<'_, S>) -> Result<Object, Imag
     Ok(add(&mut parser.out.mms, ObjectKind::Mm, mm))
 }
 
-/// The index of a file that can be mapped: one that has a name.
+/// The index of a file that can be mapped.
 fn named_file<S: Source, const N: usize>(
     parser: &Parser<'_, S>,
     record: &Fixed<N>,
@@ -67,8 +67,8 @@ fn named_file<S: Source, const N: usize>(
 ) -> Result<usize, ImageError> {
     let index = parser.index(record, tag, ObjectKind::File)?;
     match parser.out.files.get(index).map(|file| &file.kind) {
-        Some(FileKind::Named { .. }) => Ok(index),
-        _ => Err(record.bad(format!("tag {tag} is a pipe, which nobody can map"))),
+        Some(FileKind::Named { .. } | FileKind::Unnamed { .. }) => Ok(index),
+        _ => Err(record.bad(format!("tag {tag} is nothing that can be mapped"))),
     }
 }
 
@@ -162,8 +162,9 @@ fn vma<S: Source>(parser: &mut Parser<'_, S>, lowest: u64) -> Result<Vma, ImageE
         }
         6 => {
             refs(&record, true, true)?;
-            vma.kind = VmaKind::ShmFile(file(parser)?);
-            inode(parser, &record)?;
+            let file = file(parser)?;
+            vma.kind = VmaKind::ShmFile(file);
+            inode(parser, &record, file)?;
         }
         0 | 7 => return Err(record.bad(format!("type {number} is never written"))),
         8 => return Err(record.unsupported("System V shared memory")),
@@ -215,8 +216,18 @@ fn refs(record: &Fixed<80>, file: bool, inode: bool) -> Result<(), ImageError> {
 }
 
 /// The inode of a shared file mapping. It says which mappings are of one file; the path does too.
-fn inode<S: Source>(parser: &mut Parser<'_, S>, record: &Fixed<80>) -> Result<(), ImageError> {
+fn inode<S: Source>(
+    parser: &mut Parser<'_, S>,
+    record: &Fixed<80>,
+    file: usize,
+) -> Result<(), ImageError> {
     let tag = record.i32::<16>();
+    if let Some(FileKind::Unnamed { inode }) = parser.out.files.get(file).map(|file| &file.kind) {
+        return match parser.find(tag) {
+            Some((ObjectKind::Unnamed, found)) if found == *inode => Ok(()),
+            _ => Err(record.bad(format!("tag {tag} is not the inode of the file"))),
+        };
+    }
     if parser.find(tag).is_some() {
         return parser.index(record, tag, ObjectKind::FileInode).map(|_| ());
     }
@@ -248,7 +259,7 @@ fn shm<S: Source>(
 
 /// The page arrays of a mapping: where the pages lie that are between `from` and `to` bytes. The image
 /// counts in units of `unit` bytes: 1 where it has addresses, a page where it has indexes.
-fn pages<S: Source>(
+pub(super) fn pages<S: Source>(
     parser: &mut Parser<'_, S>,
     from: u64,
     to: u64,

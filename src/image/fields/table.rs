@@ -140,6 +140,11 @@ pub(super) static FORMS: &[(records::Kind, Form)] = &[
     (records::AFFINITY, Form::List(&AFFINITY, list("cpus", 8, X64, Count::Rest, 0))),
     (records::TIMERFD, Form::Fields(&TIMERFD)),
     (records::SIGNALFD, Form::Fields(&SIGNALFD)),
+    (records::UNNAMED, Form::Fields(&UNNAMED)),
+    (records::INODE, Form::Fields(&INODE)),
+    (records::FILE_WAS, Form::Fields(&FILE_WAS)),
+    (records::PIPE_STATE, Form::Fields(&PIPE_STATE)),
+    (records::PIPE_PACKETS, Form::List(&PIPE_PACKETS, list("lengths", 8, U32, Count::Rest, 0))),
 ];
 
 structs! {
@@ -400,4 +405,12 @@ structs! {
         8 "id" I32, 12 "clock" I32, 16 "signal" I32, 20 "notify" I32, 24 "value" X64,
         32 "thread" Kind::Tag("PID", Need::May), 40 "left" U64, 48 "interval" U64
     ];
+    UNNAMED = "unnamed" 16 [8 "inode_objref" new("INODE")];
+    INODE = "inode" 56 [
+        8 "origin" U32, 12 "mode" O32, 16 "uid" U32, 20 "gid" U32, 24 "seals" X32, 32 "size" U64,
+        40 "atime" I64, 48 "mtime" I64
+    ];
+    FILE_WAS = "file_was" 40 [8 "mode" O32, 16 "rdev" X64, 24 "size" U64, 32 "mtime" I64];
+    PIPE_STATE = "pipe_state" 16 [8 "size" U32, 12 "flags" X32];
+    PIPE_PACKETS = "pipe_packets" 8 [];
 }

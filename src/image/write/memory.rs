@@ -78,12 +78,15 @@ impl<'a> Writer<'a> {
             }
             VmaKind::ShmFile(file) => {
                 let tag = self.file(file)?;
-                let FileKind::Named { path } =
-                    &entry(&self.body.objects.files, file, records::FILE)?.kind
-                else {
-                    return Err(unwritable(records::VMA, format!("file {file} has no path")));
+                let inode = match &entry(&self.body.objects.files, file, records::FILE)?.kind {
+                    FileKind::Named { path } => Thing::Inode(path),
+                    FileKind::Unnamed { inode } => Thing::Unnamed(*inode),
+                    _ => {
+                        let reason = format!("file {file} cannot be mapped");
+                        return Err(unwritable(records::VMA, reason));
+                    }
                 };
-                let (inode, _) = self.tags.get(Thing::Inode(path))?;
+                let (inode, _) = self.tags.get(inode)?;
                 self.vma_record(6, vma, tag, inode, vma.file_size)?;
             }
         }
@@ -105,7 +108,12 @@ impl<'a> Writer<'a> {
     }
 
     /// The page arrays of `runs`, with addresses counted in units of `unit` bytes.
-    fn page_arrays(&mut self, of: PagesOf, runs: &[PageRun], unit: u64) -> Result<(), ImageError> {
+    pub(super) fn page_arrays(
+        &mut self,
+        of: PagesOf,
+        runs: &[PageRun],
+        unit: u64,
+    ) -> Result<(), ImageError> {
         let mut batch = Vec::new();
         let mut room = BATCH;
         for run in runs {

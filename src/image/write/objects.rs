@@ -6,6 +6,8 @@ use super::{Thing, Writer, entry, unwritable};
 use crate::error::ImageError;
 use crate::image::{FileKind, OpenFile, records};
 
+/// What stands in the place of the path of a file that has none: it can be opened by nobody.
+const NO_PATH: &[u8] = b"/anon_inode:[unnamed]";
 /// Most bytes of a path, without its NUL.
 const PATH_MOST: usize = 4095;
 
@@ -118,21 +120,17 @@ impl<'a> Writer<'a> {
         let cred = self.cred(file.cred)?;
         match &file.kind {
             FileKind::Named { path } => {
+                self.was(file)?;
                 self.file_record(1, file, cred, |_| ())?;
                 self.path(path)?;
             }
-            FileKind::Pipe { pipe } => {
-                let contents = entry(&self.body.objects.pipes, *pipe, records::PIPE_BUF)?;
-                let (inode, new) = self.tags.get(Thing::Pipe(*pipe))?;
-                self.file_record(2, file, cred, |r| {
-                    r.i32(inode).zeros(4);
-                })?;
-                if new {
-                    self.out.record(records::PIPE_BUF, |r| {
-                        r.bytes(&contents.data);
-                    })?;
-                }
+            FileKind::Unnamed { inode } => {
+                self.unnamed(*inode)?;
+                self.file_record(1, file, cred, |_| ())?;
+                self.path(NO_PATH)?;
             }
+            FileKind::Pipe { pipe } => self.pipe(2, file, cred, *pipe, None)?,
+            FileKind::Fifo { pipe, path } => self.pipe(3, file, cred, *pipe, Some(path))?,
             FileKind::EventFd { count, semaphore } => {
                 let flags = if *semaphore { libc::EFD_SEMAPHORE } else { 0 };
                 self.file_record(7, file, cred, |r| {

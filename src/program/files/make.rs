@@ -5,7 +5,7 @@ use crate::image::{FileKind, OpenFile};
 use crate::program::{Compiler, Program, call, exact};
 
 /// Flags of open(2) that are given again when a file is opened again.
-pub(super) const REOPEN: i32 = libc::O_ACCMODE
+const REOPEN: i32 = libc::O_ACCMODE
     | libc::O_APPEND
     | libc::O_NONBLOCK
     | libc::O_DIRECT
@@ -13,6 +13,15 @@ pub(super) const REOPEN: i32 = libc::O_ACCMODE
     | libc::O_SYNC
     | libc::O_DIRECTORY
     | libc::O_PATH;
+/// The part of O_TMPFILE that is not O_DIRECTORY; an open file keeps both.
+const TMPFILE: i32 = libc::O_TMPFILE & !libc::O_DIRECTORY;
+
+/// Flags to open a file again that has these.
+pub(super) fn reopen(flags: u32) -> i32 {
+    let flags = flags as i32;
+    let made = if flags & TMPFILE != 0 { libc::O_DIRECTORY } else { 0 };
+    flags & REOPEN & !made | libc::O_NOCTTY
+}
 
 impl Compiler<'_> {
     /// Makes an open file that belongs to no group; the descriptor that it has then.
@@ -33,7 +42,7 @@ impl Compiler<'_> {
             }
             FileKind::TimerFd(timer) => self.make_timer_fd(p, model, flags, timer),
             FileKind::SignalFd { mask } => self.make_signal_fd(p, model, flags, *mask),
-            FileKind::Pipe { .. } => -1,
+            FileKind::Pipe { .. } | FileKind::Fifo { .. } | FileKind::Unnamed { .. } => -1,
         }
     }
 
@@ -47,6 +56,7 @@ impl Compiler<'_> {
     ) {
         match group {
             Group::Pipe(pipe) => self.make_pipe(p, model, pipe, files),
+            Group::Unnamed(inode) => self.make_unnamed(p, model, inode, files),
         }
     }
 
@@ -59,18 +69,22 @@ impl Compiler<'_> {
         path: &[u8],
         cloexec: bool,
     ) -> i32 {
-        let mut flags = (file.flags as i32 & REOPEN) | libc::O_NOCTTY;
+        let mut flags = reopen(file.flags);
         if cloexec {
             flags |= libc::O_CLOEXEC;
         }
         let path = self.data.text(path);
         let fd = model.take();
         p.push(exact(libc::SYS_openat, &[libc::AT_FDCWD as u64, path, flags as u64], fd as u64));
-        if file.pos != 0 {
-            let args = [fd as u64, file.pos, libc::SEEK_SET as u64];
-            p.push(exact(libc::SYS_lseek, &args, file.pos));
-        }
+        self.seek(p, fd, file.pos);
         fd
+    }
+
+    /// Gives a file that was just opened its position.
+    pub(super) fn seek(&self, p: &mut Program, fd: i32, pos: u64) {
+        if pos != 0 {
+            p.push(exact(libc::SYS_lseek, &[fd as u64, pos, libc::SEEK_SET as u64], pos));
+        }
     }
 
     /// Gives a descriptor another number.
@@ -95,12 +109,8 @@ impl Compiler<'_> {
             p.push(exact(libc::SYS_memfd_create, &[name, cloexec], fd as u64));
             p.push(call(libc::SYS_ftruncate, &[fd as u64, shm.size]));
             for run in &shm.pages {
-                let (len, from) = (run.count * crate::image::PAGE, self.facts.image.1 + run.offset);
-                let place = [fd as u64, run.address, libc::SEEK_SET as u64];
-                p.push(exact(libc::SYS_lseek, &place, run.address));
-                let from = self.data.own(&from.to_le_bytes());
-                let copy = [fd as u64, self.slots.image() as u64, from, len];
-                p.push(exact(libc::SYS_sendfile, &copy, len));
+                // Its size may end inside the last page; no page is left out in part.
+                self.copy_pages(p, fd, run, u64::MAX);
             }
             self.move_to(p, model, fd, slot);
         }

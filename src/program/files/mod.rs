@@ -8,6 +8,7 @@ mod kinds;
 mod make;
 mod pipes;
 mod slots;
+mod unnamed;
 
 use std::collections::{BTreeMap, HashMap};
 

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use super::unnamed::seals_late;
 use super::{Facts, Plan, restorers};
 use crate::image::{Body, Descriptor, FileKind, FileTable, Live, TaskState};
 
@@ -14,15 +15,19 @@ pub(in crate::program) struct Model {
 /// Open files that come into being together, by their index in the table of their kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Group {
-    /// The ends of a pipe.
+    /// The ends of a pipe, with or without a name.
     Pipe(usize),
+    /// All that is open of a regular file without a name. It is always made by the root task: it may be
+    /// mapped too.
+    Unnamed(usize),
 }
 
 impl Group {
     /// The group that a file belongs to, if any.
     pub(super) fn of(kind: &FileKind) -> Option<Group> {
         match *kind {
-            FileKind::Pipe { pipe } => Some(Group::Pipe(pipe)),
+            FileKind::Pipe { pipe } | FileKind::Fifo { pipe, .. } => Some(Group::Pipe(pipe)),
+            FileKind::Unnamed { inode } => Some(Group::Unnamed(inode)),
             FileKind::Named { .. }
             | FileKind::EventFd { .. }
             | FileKind::TimerFd(_)
@@ -55,6 +60,8 @@ pub(in crate::program) struct Slots {
     log: bool,
     files: HashMap<usize, i32>,
     shms: HashMap<usize, i32>,
+    /// For memfds that are sealed last: a descriptor that may do it.
+    sealers: HashMap<usize, i32>,
     /// The first number behind all slots.
     pub(super) next: i32,
     /// The groups whose files have slots.
@@ -74,6 +81,7 @@ impl Slots {
             log: facts.log.is_some(),
             files: HashMap::new(),
             shms: HashMap::new(),
+            sealers: HashMap::new(),
             next: base + 3,
             groups: BTreeSet::new(),
             keepers: HashMap::new(),
@@ -100,6 +108,7 @@ impl Slots {
         for (&file, &count) in &users {
             let group = group_of(file);
             let shared = match &group {
+                Some(Group::Unnamed(_)) => true,
                 Some(group) => group_users.get(group).is_some_and(|u| u.len() > 1),
                 None => count > 1,
             };
@@ -112,6 +121,12 @@ impl Slots {
         for shm in 0..body.objects.shms.len() {
             slots.shms.insert(shm, slots.next);
             slots.next += 1;
+        }
+        for (index, inode) in body.objects.inodes.iter().enumerate() {
+            if seals_late(inode) && slots.groups.contains(&Group::Unnamed(index)) {
+                slots.sealers.insert(index, slots.next);
+                slots.next += 1;
+            }
         }
         slots
     }
@@ -153,6 +168,10 @@ impl Slots {
 
     pub(in crate::program) fn shm(&self, shm: usize) -> Option<i32> {
         self.shms.get(&shm).copied()
+    }
+
+    pub(super) fn sealer(&self, inode: usize) -> Option<i32> {
+        self.sealers.get(&inode).copied()
     }
 
     /// What is open in a task that has just been forked.
