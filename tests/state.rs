@@ -33,13 +33,17 @@ states! {
     deleted,
     eventfd,
     gone_leader,
+    limits,
     memfd,
     pipes,
     posix_timers,
     settings,
     signalfd,
+    signals,
+    threads,
     timerfd,
     upgraded,
+    zombies,
 }
 
 /// How to restart.
@@ -149,15 +153,15 @@ impl Run {
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(messages);
         let mut child = command.spawn().expect("usercr runs");
         let deadline = Instant::now() + LIMIT;
-        // The root task is the first of them that is not the init of the namespace. All have the name of the
-        // command until they are restored.
+        // In a namespace of its own the root task is the child of the init. All have the name of the command,
+        // or of that init, until they are restored.
+        let place = usize::from(mode.contains(&"--pidns"));
         let below = |child: &Child| {
-            let mut tasks = descendants(child.id() as i32).into_iter().map(|pid| (pid, comm(pid)));
-            let root = tasks.find(|(_, name)| name.as_deref() != Some("usercr-init\n"));
-            root.filter(|(_, name)| name.as_ref().is_some_and(|n| !n.starts_with("usercr")))
+            let pid = *descendants(child.id() as i32).get(place)?;
+            comm(pid).is_some_and(|name| !name.starts_with("usercr")).then_some(pid)
         };
         let found = loop {
-            if let Some((pid, _)) = below(&child) {
+            if let Some(pid) = below(&child) {
                 break Some(pid);
             }
             if let Some(status) = child.try_wait().expect("wait") {

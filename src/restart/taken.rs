@@ -12,7 +12,7 @@ use crate::sys::process;
 use crate::sys::procfs::{self, Stat};
 
 /// How long what is left of ended processes is waited for: some inits reap only now and then.
-const DEAD: Duration = Duration::from_secs(3);
+const DEAD: Duration = Duration::from_secs(10);
 
 /// How long processes that run are waited for: they may be about to end, by a SIGKILL just sent.
 const ALIVE: Duration = Duration::from_millis(300);
