@@ -17,7 +17,7 @@ use super::names::Names;
 use super::stop::Tree;
 use super::{head, ids, parallel, settings, signals, timers};
 use crate::error::DumpError;
-use crate::image::{Body, Cred, Fs, HeadExtra, ImageHead, Live, Pending, TaskState, Zombie};
+use crate::image::{Body, Cred, Fs, HeadExtra, ImageHead, Live, TaskState, Zombie};
 use crate::sys::kcmp::{self, Kind};
 use crate::sys::procfs::Mapping;
 use crate::sys::remote::Answers;
@@ -70,15 +70,6 @@ pub(super) fn collect(tree: &Tree, flags: u32, container: bool) -> Result<Snapsh
             Some(read) => TaskState::Live(Box::new(builder.live(tree, &processes, read)?)),
             None => TaskState::Zombie(zombie(facts)),
         });
-    }
-    for (index, facts) in all.iter().enumerate().filter(|(_, f)| f.place.is_gone_leader()) {
-        // Its next thread stands behind it.
-        if let Some(TaskState::Live(next)) = states.get(index + 1)
-            && let gone = gone_leader(facts, next)
-            && let Some(slot) = states.get_mut(index)
-        {
-            *slot = TaskState::Live(Box::new(gone));
-        }
     }
     builder.files.finish(&all)?;
     let pages = builder.memory.pages(&builder.files);
@@ -284,7 +275,6 @@ impl Builder {
             rseq: machine.rseq,
             settings: Some(settings),
             timers,
-            gone: None,
         })
     }
 
@@ -356,23 +346,6 @@ impl Builder {
         objects.shms = self.memory.shms;
         objects.creds = self.creds;
         objects
-    }
-}
-
-/// A first thread that has ended, of a process that has not: as its next thread, but for what was its own.
-fn gone_leader(facts: &Facts, next: &Live) -> Live {
-    Live {
-        comm: comm(&facts.stat.comm),
-        exit_signal: facts.stat.exit_signal,
-        pdeath_signal: 0,
-        set_child_tid: 0,
-        clear_child_tid: 0,
-        altstack: (0, 0),
-        robust_list: 0,
-        pending: Pending::default(),
-        rseq: None,
-        gone: Some(facts.stat.exit_code as u32),
-        ..next.clone()
     }
 }
 

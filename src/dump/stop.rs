@@ -54,13 +54,6 @@ pub(super) struct Place {
     pub thread: usize,
 }
 
-impl Place {
-    /// Whether this is a first thread that has ended while others of its process have not.
-    pub fn is_gone_leader(&self) -> bool {
-        self.thread == GONE
-    }
-}
-
 /// A tree whose tasks are all stopped.
 #[derive(Debug, Default)]
 pub(super) struct Tree {

@@ -56,8 +56,6 @@ pub(crate) struct TaskExtra {
     pub settings: Option<Settings>,
     /// POSIX_TIMER.
     pub timers: Vec<PosixTimer>,
-    /// LEADER_GONE.
-    pub gone: Option<u32>,
 }
 
 /// Bits of the flags of a SETTINGS record.
@@ -98,17 +96,6 @@ pub(crate) fn read_task<S: Source>(
             let settings = settings(&cursor.fixed::<88>(&header, name)?)?;
             if extra.settings.replace(settings).is_some() {
                 return Err(header.bad(name, "comes twice"));
-            }
-        } else if header.kind == records::LEADER_GONE.number {
-            let record = cursor.fixed::<16>(&header, name)?;
-            let others = head.tasks.iter().filter(|row| row.tgid == ids.pid).count() > 1;
-            if ids.pid != ids.tgid || !others {
-                return Err(
-                    record.bad("only the leader of a group that has other threads can be gone")
-                );
-            }
-            if record.u32::<8>() > 0xffff || extra.gone.replace(record.u32::<8>()).is_some() {
-                return Err(record.bad("must come once, with a status of 16 bits"));
             }
         } else if header.kind == records::POSIX_TIMER.number {
             let timer = timer(&cursor.fixed::<56>(&header, name)?, head, ids)?;

@@ -44,7 +44,7 @@ mod kinds {
         SUBREAPER = 10001; VDSO = 10002; RSEQ = 10011; SETTINGS = 10012; AFFINITY = 10013;
         TIMERFD = 10021; SIGNALFD = 10022;
         UNNAMED = 10031; INODE = 10032; FILE_WAS = 10033; PIPE_STATE = 10034; PIPE_PACKETS = 10035;
-        POSIX_TIMER = 10061; LEADER_GONE = 10062;
+        POSIX_TIMER = 10061;
     }
 
     /// The type with this number, if the format or we have one.

@@ -77,9 +77,6 @@ pub struct Live {
     pub rseq: Option<Rseq>,
     /// What else the kernel keeps for it (extra record).
     pub settings: Option<Settings>,
-    /// The status, in the format of wait(2), with which this first thread of a process has ended while others have
-    /// not (extra record). All that it shares with them is here as if it ran; its registers mean nothing.
-    pub gone: Option<u32>,
     /// POSIX timers of the process (extra records), ascending by id; none but in the leader.
     pub timers: Vec<PosixTimer>,
 }

@@ -93,11 +93,11 @@ fn hand_over(watch: &Watch<'_>, tree: &Tree) -> Result<(), Error> {
         unmap(tree, task, at).map_err(fail(task, "unmap the vm"))?;
     }
     for task in &tasks {
-        let at = code_address(watch, task.live) + syscall;
         if task.leads {
+            let at = code_address(watch, task.live) + syscall;
             unmapped(task, at, deadline).map_err(fail(task, "unmap the vm"))?;
         }
-        set_state(task, at).map_err(fail(task, "set registers"))?;
+        set_state(task).map_err(fail(task, "set registers"))?;
     }
     Ok(())
 }
@@ -210,16 +210,7 @@ fn unmapped(task: &Traced<'_>, syscall: u64, deadline: Instant) -> std::io::Resu
     }
 }
 
-fn set_state(task: &Traced<'_>, syscall: u64) -> std::io::Result<()> {
-    if let Some(status) = task.live.gone {
-        // It ends as soon as it runs, alone, and has no more part in the signals of its group.
-        let mut registers = registers(task.live);
-        registers.rip = syscall;
-        (registers.rax, registers.orig_rax) = (libc::SYS_exit as u64, u64::MAX);
-        registers.rdi = u64::from(status >> 8);
-        task.tracee.set_registers(&registers)?;
-        return task.tracee.set_signal_mask(!0);
-    }
+fn set_state(task: &Traced<'_>) -> std::io::Result<()> {
     let mut registers = registers(task.live);
     if task.woken {
         (registers.rax, registers.orig_rax) = (0, u64::MAX);

@@ -161,7 +161,6 @@ fn live() -> Live {
         rseq: None,
         settings: None,
         timers: Vec::new(),
-        gone: None,
     }
 }
 

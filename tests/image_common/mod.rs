@@ -91,7 +91,6 @@ pub fn smallest() -> (ImageHead, Body) {
         rseq: None,
         settings: None,
         timers: Vec::new(),
-        gone: None,
     };
     let page = Vma {
         start: 0x10_0000,
@@ -232,7 +231,6 @@ impl Maker {
                 signature: 0x5305_3053,
             }),
             settings: self.random.one_in(2).then(|| self.settings()),
-            gone: None,
             timers: if group.is_none() { self.timers() } else { Vec::new() },
         }
     }

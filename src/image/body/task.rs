@@ -82,7 +82,6 @@ pub(super) fn read<S: Source>(
         rseq: extra.rseq,
         settings: extra.settings,
         timers: extra.timers,
-        gone: extra.gone,
     })))
 }
 

@@ -136,7 +136,6 @@ pub(super) static FORMS: &[(records::Kind, Form)] = &[
     (records::RSEQ, Form::Fields(&RSEQ)),
     (records::SETTINGS, Form::Fields(&SETTINGS)),
     (records::POSIX_TIMER, Form::Fields(&POSIX_TIMER)),
-    (records::LEADER_GONE, Form::Fields(&LEADER_GONE)),
     (records::AFFINITY, Form::List(&AFFINITY, list("cpus", 8, X64, Count::Rest, 0))),
     (records::TIMERFD, Form::Fields(&TIMERFD)),
     (records::SIGNALFD, Form::Fields(&SIGNALFD)),
@@ -396,7 +395,6 @@ structs! {
         40 "sched_period" U64
     ];
     AFFINITY = "affinity" 8 [];
-    LEADER_GONE = "leader_gone" 16 [8 "exit_code" X32];
     TIMERFD = "timerfd" 40 [
         8 "clock" U32, 12 "flags" X32, 16 "value" U64, 24 "interval" U64, 32 "ticks" U64
     ];

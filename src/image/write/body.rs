@@ -70,11 +70,6 @@ impl Writer<'_> {
         for timer in &live.timers {
             self.timer(timer)?;
         }
-        if let Some(status) = live.gone {
-            self.out.record(records::LEADER_GONE, |r| {
-                r.u32(status).zeros(4);
-            })?;
-        }
         Ok(())
     }
 
