@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use dump_common::{Victim, checkpoint};
-use image_common::{Random, Record, join, objref, patch, position, split, tree, written};
+use image_common::{Random, Record, join, objref, patch, position, smallest, split, tree, written};
 use serde_json::Value;
 use usercr::image::{FileKind, TaskState, VmaKind, records};
 
@@ -334,7 +334,7 @@ fn recorded_heads_are_shown_and_their_faults_told() {
 
 #[test]
 fn nothing_in_an_image_reaches_a_terminal_as_it_is() {
-    let (head, mut body) = tree(5, 2, false);
+    let (head, mut body) = smallest();
     for task in &mut body.tasks {
         if let TaskState::Live(live) = task {
             live.comm = *b"\x1b[31m\x07<&\"'>\xff\n\0\0\0";

@@ -17,9 +17,7 @@ use usercr::image::{Layout, PageSource, PagesOf};
 
 /// A layout that is large enough for two threads, and its image.
 fn sample() -> (Layout, Vec<u8>) {
-    let (head, body) = tree(77, 6, true);
-    let bytes = written(&head, &body);
-    assert!(bytes.len() > 10 << 20, "only {} bytes", bytes.len());
+    let (head, body, bytes) = large();
     (Layout::new(&head, &body).unwrap(), bytes)
 }
 

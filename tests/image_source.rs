@@ -31,10 +31,7 @@ fn check(fd: BorrowedFd<'_>, head: &ImageHead, body: &Body) {
 
 /// An image that takes many fillings of a pipe.
 fn sample() -> (ImageHead, Body, Vec<u8>) {
-    let (head, body) = tree(77, 6, true);
-    let bytes = written(&head, &body);
-    assert!(bytes.len() > 10 << 20, "only {} bytes", bytes.len());
-    (head, body, bytes)
+    large()
 }
 
 /// Feeds `to` in pieces of odd sizes, then says something else, and reads that back from `from`.

@@ -164,6 +164,17 @@ pub fn tree(seed: u64, count: usize, big: bool) -> (ImageHead, Body) {
     (head, Body { tasks, objects: maker.out })
 }
 
+/// A tree whose image has more than 10 MiB, and that image.
+pub fn large() -> (ImageHead, Body, Vec<u8>) {
+    let trees = (77..177).map(|seed| tree(seed, 6, true));
+    let images = trees.map(|(head, body)| {
+        let bytes = written(&head, &body);
+        (head, body, bytes)
+    });
+    let large = |(_, _, bytes): &(ImageHead, Body, Vec<u8>)| bytes.len() > 10 << 20;
+    images.into_iter().find(large).expect("a large tree")
+}
+
 impl Maker {
     /// An object that is there, or none: then a new one is to be made.
     fn old(&mut self, there: usize) -> Option<usize> {
