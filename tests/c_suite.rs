@@ -29,7 +29,7 @@ macro_rules! programs {
         }
     };
 }
-programs!(layout arguments errors golden fields saving freezer modes myself workloads refusals guarantees interrupt variable programs last old);
+programs!(bystanders layout arguments errors golden fields saving freezer modes myself workloads refusals guarantees interrupt variable programs last old);
 
 #[test]
 fn every_program_is_a_test() {
@@ -58,6 +58,35 @@ fn clang_builds_them_too() {
                 judge(name, link, cc::run(&program, &[], &[], cwd.path(), LIMIT));
             }
         }
+    }
+}
+
+/// glibc looks at its heap at each call, and ends who has damaged it.
+#[test]
+fn the_heap_is_whole_after_every_call() {
+    let check = "libc_malloc_debug.so.0";
+    let golden = cc::top().join("golden");
+    for name in ["golden", "errors", "bystanders"] {
+        let program = cc::build(
+            &cc::top().join("c-tests").join(name).with_extension("c"),
+            Link::Shared,
+            &["-DHEAP"],
+        );
+        let place = tempfile::tempdir().expect("a folder to run in");
+        let envs = [
+            ("USERCR_GOLDEN", golden.as_os_str()),
+            ("USERCR_CASES", refused().as_os_str()),
+            ("LD_PRELOAD", check.as_ref()),
+            ("MALLOC_CHECK_", "3".as_ref()),
+            ("MALLOC_PERTURB_", "165".as_ref()),
+        ];
+        let outcome = cc::run(&program, &[], &envs, place.path(), LIMIT);
+        let missing = |text: &str| text.contains("cannot be preloaded");
+        if outcome.as_ref().is_ok_and(|(_, text)| missing(text)) {
+            eprintln!("skipped: no {check}");
+            return;
+        }
+        judge(name, Link::Shared, outcome);
     }
 }
 

@@ -252,6 +252,18 @@ fn an_image_goes_through_pipes() {
 }
 
 #[test]
+fn an_image_is_not_written_to_a_terminal() {
+    let place = Place::new();
+    let victim = place.start(100_000);
+    let terminal =
+        fs::File::options().read(true).write(true).open("/dev/ptmx").expect("a terminal");
+    let mut command = usercr(&["checkpoint", &victim.pid().to_string(), "-"]);
+    let output = command.stdout(terminal).output().expect("run usercr");
+    assert!(!output.status.success());
+    assert!(text(&output.stderr).contains("not written to a terminal"), "{}", text(&output.stderr));
+}
+
+#[test]
 fn a_failed_checkpoint_leaves_the_old_image_alone() {
     let place = Place::new();
     fs::write(place.path("image"), "the old one").expect("a file");

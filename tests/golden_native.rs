@@ -456,3 +456,17 @@ fn random_trees_come_to_life() {
     assert!(refused > 0 && refused < trees.len() / 2, "{refused} refused");
     all_hold(&trees);
 }
+
+/// In the historic library each task had the stacks of all its ancestors.
+#[test]
+fn deep_and_wide_trees_come_to_life() {
+    let pid = |i: i32| 400 + i;
+    let kinds: [(&str, &dyn Fn(i32) -> i32); 2] =
+        [("chain", &|i| pid(i - 1)), ("wide", &|_| pid(0))];
+    let tree = |(name, parent): (&str, &dyn Fn(i32) -> i32)| {
+        let row = |i: i32| [pid(i), if i == 0 { 0 } else { parent(i) }, pid(i), pid(0), pid(0)];
+        let rows: Vec<[i32; 5]> = (0..1000).map(row).collect();
+        of_history(name.to_owned(), Mode::PidNs, &rows, histories::head(&rows, 1, true))
+    };
+    all_hold(&kinds.map(tree));
+}

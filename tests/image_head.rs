@@ -102,6 +102,19 @@ fn a_changed_byte_is_an_error_or_another_head() {
 }
 
 #[test]
+fn magic_and_version_must_be_right() {
+    let bytes = written(&sample());
+    // Offsets of the magic's first byte and of the revision in the first record.
+    for (at, word) in [(8, "magic"), (24, "version 7, must be 6")] {
+        let mut changed = bytes.clone();
+        changed[at] ^= 1;
+        let error = read(&changed).unwrap_err();
+        assert_eq!(error.errno(), libc::EINVAL);
+        assert!(error.to_string().contains(word), "{error}");
+    }
+}
+
+#[test]
 fn extra_records_that_are_not_known_are_passed_over() {
     let head = sample();
     let mut bytes = written(&head);

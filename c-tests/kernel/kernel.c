@@ -28,7 +28,7 @@ enum { NUMBER = 999, MOST = 512, TAIL = 9001 };
 static struct wanted {
 	const char *image, *refed, *root, *freezer;
 	long tasks, self, pids, pidns, inspect, wait, mntns, mnt_pty, show_status, copy_status, keep_frozen, keep_lsm, infd, klog;
-	long verbose, quiet, sigint, fail, clone_fail, root_exit, root_signal, delay, coordinator_dies, other_child;
+	long verbose, quiet, sigint, fail, clone_fail, root_exit, root_signal, delay, coordinator_dies, other_child, noise;
 } want = { .sigint = -1, .delay = 40 };
 
 static const struct {
@@ -42,6 +42,7 @@ static const struct {
 	{ "quiet", &want.quiet }, { "sigint", &want.sigint }, { "fail", &want.fail }, { "clone_fail", &want.clone_fail },
 	{ "root_exit", &want.root_exit }, { "root_signal", &want.root_signal }, { "root_delay_ms", &want.delay },
 	{ "coordinator_dies", &want.coordinator_dies }, { "other_child", &want.other_child },
+	{ "noise", &want.noise },
 };
 
 static void option(const char *text)
@@ -63,6 +64,11 @@ static void option(const char *text)
 			return;
 		}
 	CHECK(!"an option that is known");
+}
+
+static void on_child(int signal)
+{
+	(void)signal;
 }
 
 /* The caller: pid 2 of a pid namespace of its own. */
@@ -148,6 +154,30 @@ static int has_handler(int signal)
 	return a.sa_handler != SIG_DFL;
 }
 
+/* A child that is stopped and woken without end, by another one: SIGCHLD comes to the caller all the time. */
+static void noise(pid_t pids[2])
+{
+	struct sigaction act = { .sa_handler = on_child };
+	CHECK((pids[0] = fork()) >= 0);
+	if (!pids[0])
+		for (;;)
+			pause();
+	CHECK((pids[1] = fork()) >= 0);
+	if (!pids[1])
+		for (;;) {
+			kill(pids[0], SIGSTOP);
+			kill(pids[0], SIGCONT);
+		}
+	CHECK(sigaction(SIGCHLD, &act, NULL) == 0);
+}
+
+static void silence(const pid_t pids[2])
+{
+	CHECK(signal(SIGCHLD, SIG_DFL) == on_child);
+	for (int i = 1; i >= 0; i--)
+		CHECK(kill(pids[i], SIGKILL) == 0 && waitpid(pids[i], NULL, 0) == pids[i]);
+}
+
 static int tell;
 
 /* What the image of a task that restarts itself would be. */
@@ -171,7 +201,7 @@ static void one_line(char *text)
 static void caller(int to)
 {
 	int image = open(want.image, O_RDONLY | O_CLOEXEC), listener, ulog, uerr, klog, status;
-	pid_t other = 0;
+	pid_t other = 0, noisy[2];
 	char text[4096], said[4096];
 	tell = to;
 	CHECK(image >= 0 && setsid() == getpid());
@@ -185,6 +215,8 @@ static void caller(int to)
 		if (!other)
 			_exit(3);
 	}
+	if (want.noise)
+		noise(noisy);
 	if ((listener = filter()) < 0)
 		skip("no filter for system calls");
 	pass(to, listener);
@@ -201,6 +233,8 @@ static void caller(int to)
 	global_send_sigint = (int)want.sigint;
 	errno = 0;
 	int ret = cr_restart(&a), err = errno;
+	if (want.noise)
+		silence(noisy);
 	int after = entries("/proc/self/fd", 0), handlers = has_handler(SIGCHLD) + has_handler(SIGINT);
 	int others = entries("/proc", 1) - 2;
 	int seen = 0;
