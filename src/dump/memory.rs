@@ -265,6 +265,9 @@ fn run((address, count): (u64, u64)) -> PageRun {
 /// time, so that they need not be saved.
 fn check(mapping: &Mapping) -> Result<bool, &'static str> {
     let flags = mapping.flags;
+    if mapping.name.starts_with(b"/memfd:usercr-vm.") {
+        return Err("the task is being restarted");
+    }
     if flags & VM_HUGETLB != 0 {
         return Err("huge pages of hugetlbfs cannot be saved");
     }

@@ -1,0 +1,163 @@
+//! Trees that go through several lives: checkpoint, kill, restart, and again.
+#![allow(dead_code, reason = "each test binary uses its own part")]
+#![allow(clippy::print_stderr, reason = "says what was skipped, and why")]
+#![allow(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+use std::fs::{self, File};
+use std::io::Read;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use crate::dump_common::{Victim, descendants};
+
+/// How long anything may take.
+pub const LIMIT: Duration = Duration::from_secs(60);
+/// Between two looks for an event.
+pub const TICK: Duration = Duration::from_millis(1);
+
+/// How to restart: with the pids of the image, and in a pid namespace.
+pub const MODES: [&[&str]; 2] = [&[], &["--pidns"]];
+
+/// A tree of processes that is checkpointed, ended and restarted; wherever it runs just now.
+pub struct Run {
+    folder: TempDir,
+    victim: Option<Victim>,
+    restart: Option<Child>,
+    /// The root task; 0 where it could not be restarted.
+    pub pid: i32,
+}
+
+impl Run {
+    /// Starts a program in a session and a folder of its own; its output goes to the file `output`.
+    pub fn start(command: &mut Command) -> Run {
+        let folder = tempfile::tempdir().expect("a folder");
+        Run::start_in(folder, command)
+    }
+
+    /// The same in this folder.
+    pub fn start_in(folder: TempDir, command: &mut Command) -> Run {
+        let output = File::create(folder.path().join("output")).expect("a file");
+        let errors = output.try_clone().expect("a descriptor");
+        command.stdin(Stdio::null()).stdout(output).stderr(errors).current_dir(folder.path());
+        let victim = Victim::start_with(command);
+        let pid = victim.pid();
+        Run { folder, victim: Some(victim), restart: None, pid }
+    }
+
+    /// Path of a file in the folder.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// What the program has printed.
+    pub fn output(&self) -> String {
+        fs::read_to_string(self.path("output")).unwrap_or_default()
+    }
+
+    /// Waits until `found` finds something.
+    pub fn wait_for<T>(&mut self, what: &str, mut found: impl FnMut(&Run) -> Option<T>) -> T {
+        let deadline = Instant::now() + LIMIT;
+        loop {
+            if let Some(found) = found(self) {
+                return found;
+            }
+            let (messages, output) = (self.messages(), self.output());
+            assert!(Instant::now() < deadline, "waited in vain for {what}: {messages}{output}");
+            std::thread::sleep(TICK);
+        }
+    }
+
+    /// What the restart had to say.
+    pub fn messages(&self) -> String {
+        fs::read_to_string(self.path("messages")).unwrap_or_default()
+    }
+
+    /// Checkpoints the tree and ends it.
+    pub fn checkpoint(&mut self) {
+        let image = self.path("image");
+        let out = Command::new(env!("CARGO_BIN_EXE_usercr"))
+            .args(["checkpoint", "--kill", &self.pid.to_string()])
+            .arg(&image)
+            .output();
+        let out = out.expect("usercr runs");
+        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+        let bytes = fs::read(&image).expect("the image");
+        usercr::image::strict::check(&bytes[..]).expect("the image is as the format says");
+        self.victim = None;
+        self.wait_for_end();
+    }
+
+    /// Waits for the end of the restart command, if there is one.
+    pub fn wait_for_end(&mut self) -> Option<ExitStatus> {
+        let restart = self.restart.as_mut()?;
+        let deadline = Instant::now() + LIMIT;
+        let status = loop {
+            if let Some(status) = restart.try_wait().expect("wait") {
+                break status;
+            }
+            assert!(Instant::now() < deadline, "the restart does not end");
+            std::thread::sleep(TICK);
+        };
+        self.restart = None;
+        Some(status)
+    }
+
+    /// Restarts it; false where the kernel does not let this user do it.
+    pub fn restart(&mut self, mode: &[&str]) -> bool {
+        let messages = File::create(self.path("messages")).expect("a file");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_usercr"));
+        command.arg("restart").args(mode).arg(self.path("image")).process_group(0);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(messages);
+        let mut child = command.spawn().expect("usercr runs");
+        let deadline = Instant::now() + LIMIT;
+        // In a namespace of its own the root task is the child of the init. What restores it is still in its
+        // memory until it goes on.
+        let place = usize::from(mode.contains(&"--pidns"));
+        let below = |child: &Child| {
+            let pid = *descendants(child.id() as i32).get(place)?;
+            let maps = fs::read_to_string(format!("/proc/{pid}/maps")).ok()?;
+            (!maps.is_empty() && !maps.contains("/memfd:usercr-vm")).then_some(pid)
+        };
+        let found = loop {
+            if let Some(pid) = below(&child) {
+                break Some(pid);
+            }
+            if let Some(status) = child.try_wait().expect("wait") {
+                let messages = self.messages();
+                if messages.contains("Operation not permitted") {
+                    eprintln!("skipped: restart {mode:?}: {messages}");
+                    break None;
+                }
+                panic!("restart {mode:?}: {status}: {messages}");
+            }
+            assert!(Instant::now() < deadline, "no task after the restart {mode:?}");
+            std::thread::sleep(TICK);
+        };
+        self.restart = Some(child);
+        self.pid = found.unwrap_or(0);
+        found.is_some()
+    }
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        let Some(mut restart) = self.restart.take() else { return };
+        for pid in descendants(restart.id() as i32).into_iter().rev() {
+            // SAFETY: a signal to a pid that was just seen below our child.
+            unsafe { libc::kill(pid, libc::SIGKILL) };
+        }
+        let _ = restart.kill();
+        let _ = restart.wait();
+    }
+}
+
+/// The command name of a process.
+pub fn comm(pid: i32) -> Option<String> {
+    let mut name = String::new();
+    File::open(format!("/proc/{pid}/comm")).ok()?.read_to_string(&mut name).ok()?;
+    Some(name)
+}
