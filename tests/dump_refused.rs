@@ -4,8 +4,9 @@ mod dump_common;
 
 use std::fs::File;
 use std::io::{Seek, Write};
-use std::os::fd::{AsFd, FromRawFd, OwnedFd};
-use std::os::unix::net::UnixStream;
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -49,7 +50,90 @@ fn refused(victim: &mut Victim, expected: &[&str]) {
 #[test]
 fn sockets() {
     let (one, _other) = UnixStream::pair().expect("pair");
-    refused_for_input(OwnedFd::from(one).into(), &["descriptor 0 (socket:[", "sockets cannot"]);
+    let expected = [
+        "descriptor 0 (socket:[",
+        "the other end of the socket is held by a process outside the tree",
+    ];
+    refused_for_input(OwnedFd::from(one).into(), &expected);
+    let netlink = usercr::sys::socket::new(libc::AF_NETLINK, libc::SOCK_RAW, 0).expect("socket");
+    refused_for_input(
+        netlink.into(),
+        &["descriptor 0 (socket:[", "netlink sockets cannot be saved"],
+    );
+}
+
+/// Connections that have not been accepted, by whom, and what cannot wait in a socket.
+#[test]
+fn what_waits_in_sockets() {
+    let folder = tempfile::tempdir().expect("folder");
+    let path = folder.path().join("socket");
+    let listener = UnixListener::bind(&path).expect("bind");
+    let client = UnixStream::connect(&path).expect("connect");
+    let refused = |expected: &str| {
+        let copy = OwnedFd::from(listener.try_clone().expect("copy"));
+        refused_for_input(copy.into(), &["descriptor 0 (socket:[", expected]);
+    };
+    refused("a connection of a process outside the tree waits to be accepted");
+    drop(client);
+    refused("a connection waits to be accepted whose other end has been closed");
+
+    let named = UnixDatagram::bind(folder.path().join("named")).expect("bind");
+    let other = UnixDatagram::bind(folder.path().join("other")).expect("bind");
+    other.send_to(b"x", folder.path().join("named")).expect("send");
+    let expected = ["descriptor 0 (socket:[", "from a socket that is not in the tree"];
+    refused_for_input(OwnedFd::from(named).into(), &expected);
+}
+
+#[test]
+fn sockets_whose_path_leads_elsewhere() {
+    let folder = tempfile::tempdir().expect("folder");
+    let path = folder.path().join("socket");
+    let listener = UnixListener::bind(&path).expect("bind");
+    std::fs::remove_file(&path).expect("remove");
+    std::fs::write(&path, b"another").expect("write");
+    let expected = ["descriptor 0 (socket:[", "now leads to another file"];
+    refused_for_input(OwnedFd::from(listener).into(), &expected);
+}
+
+#[test]
+fn descriptors_on_their_way() {
+    // The other end is in the victim too.
+    let (one, other) = UnixStream::pair().expect("pair");
+    let byte = [1u8];
+    // A record of ancillary data: length, level and type, one descriptor.
+    let rights = libc::SOL_SOCKET as u64 | (libc::SCM_RIGHTS as u64) << 32;
+    let control = [20, rights, other.as_raw_fd() as u64];
+    let mut vector = libc::iovec { iov_base: byte.as_ptr().cast_mut().cast(), iov_len: 1 };
+    // SAFETY: msghdr is numbers and pointers, for which all zeros is a value.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    message.msg_iov = &raw mut vector;
+    message.msg_iovlen = 1;
+    message.msg_control = control.as_ptr().cast_mut().cast();
+    message.msg_controllen = 24;
+    // SAFETY: all that the message points to lives as long as the call.
+    let sent = unsafe { libc::sendmsg(one.as_raw_fd(), &raw const message, 0) };
+    assert_eq!(sent, 1);
+    let mut command = Command::new("sleep");
+    command.arg("600").stdin(OwnedFd::from(one)).stdout(OwnedFd::from(other)).stderr(Stdio::null());
+    let expected = ["descriptor 1 (socket:[", "descriptors are on their way in it (SCM_RIGHTS)"];
+    let mut victim = Victim::start_with(&mut command);
+    drop(command);
+    refused(&mut victim, &expected);
+}
+
+#[test]
+fn tcp_connections() {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("bind");
+    let stream = TcpStream::connect(listener.local_addr().expect("address")).expect("connect");
+    refused_for_input(
+        OwnedFd::from(listener.try_clone().expect("copy")).into(),
+        &["descriptor 0 (socket:[", "1 connections wait for it to accept them"],
+    );
+    let (accepted, _) = listener.accept().expect("accept");
+    (&stream).write_all(b"what is never read resets the connection").expect("write");
+    let expected = ["descriptor 0 (socket:[", "TCP connections cannot be saved"];
+    refused_for_input(OwnedFd::from(accepted).into(), &expected);
+    refused_for_input(OwnedFd::from(stream).into(), &["TCP connections that have ended"]);
 }
 
 #[test]

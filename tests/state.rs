@@ -30,6 +30,7 @@ states! {
     limits,
     memfd,
     pipes,
+    socketpair,
     posix_timers,
     settings,
     signalfd,

@@ -342,6 +342,7 @@ impl Builder {
         objects.files = self.files.objects;
         objects.pipes = self.files.pipes;
         objects.inodes = self.files.inodes;
+        objects.sockets = self.files.sockets;
         objects.mms = self.memory.mms;
         objects.shms = self.memory.shms;
         objects.creds = self.creds;

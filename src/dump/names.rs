@@ -129,6 +129,12 @@ impl Names {
         found
     }
 
+    /// The file itself that a path names, symbolic links not followed at its end.
+    pub fn link_metadata(&self, path: &[u8]) -> Option<std::fs::Metadata> {
+        let full = [self.prefix.as_slice(), path].concat();
+        std::fs::symlink_metadata(OsStr::from_bytes(&full)).ok()
+    }
+
     /// The reason why `path` does not lead to the file with this device and inode, if it does not.
     pub fn mismatch(&mut self, path: &[u8], device: u64, inode: u64) -> Option<Lost> {
         if !path.starts_with(b"/") {

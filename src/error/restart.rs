@@ -18,6 +18,9 @@ pub enum RestartError {
     /// The tasks ran with credentials that the caller does not have.
     #[error("{0}")]
     Credentials(String),
+    /// The path of a socket leads to something that must not be taken away.
+    #[error("{0}")]
+    Taken(String),
     /// No address range is free both here and in all tasks.
     #[error("no address range is free in the caller and in all tasks of the image")]
     NoHole,
@@ -90,6 +93,7 @@ impl RestartError {
             RestartError::Threads(_) => libc::EBUSY,
             RestartError::Machine(_) => libc::EINVAL,
             RestartError::Credentials(_) => libc::EPERM,
+            RestartError::Taken(_) => libc::EADDRINUSE,
             RestartError::NoHole => libc::ENOMEM,
             RestartError::Ended { .. } => libc::ESRCH,
             RestartError::Finish { source, .. } | RestartError::Task { source, .. } => {

@@ -10,10 +10,11 @@ mod files;
 mod kinds;
 mod memory;
 mod signals;
+pub(super) mod sockets;
 mod task;
 pub(super) mod unnamed;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 
 use super::cursor::{Cursor, Fixed, Header, Source};
 use super::records::{self, FIRST_EXTRA, Kind};
@@ -39,11 +40,14 @@ pub(crate) fn read<S: Source>(
         groups_in_creds: 0,
         thread_groups: HashMap::new(),
         signal_owners: Vec::new(),
+        links: Vec::new(),
+        waiting: VecDeque::new(),
     };
     let mut tasks = Vec::new();
     for ids in &head.tasks {
         tasks.push(task::read(&mut parser, ids)?);
     }
+    sockets::link(&mut parser)?;
     let tail = parser.fixed::<16>(records::TAIL)?;
     let magic = tail.u64::<8>();
     if magic != records::MAGIC_TAIL {
@@ -95,6 +99,7 @@ enum ObjectKind {
     Cred,
     User,
     GroupInfo,
+    Socket,
 }
 
 impl ObjectKind {
@@ -117,6 +122,7 @@ impl ObjectKind {
             ObjectKind::Cred => "CRED",
             ObjectKind::User => "USER",
             ObjectKind::GroupInfo => "GROUPINFO",
+            ObjectKind::Socket => "SOCK",
         }
     }
 }
@@ -139,6 +145,10 @@ struct Parser<'a, S> {
     thread_groups: HashMap<i32, task::Shared>,
     /// Tag of the thread group of each SIGNAL object.
     signal_owners: Vec<i32>,
+    /// Peers of sockets that have been read.
+    links: Vec<sockets::Link>,
+    /// Sockets whose contents stand behind the descriptor table.
+    waiting: VecDeque<usize>,
 }
 
 impl<S: Source> Parser<'_, S> {
@@ -201,6 +211,7 @@ impl<S: Source> Parser<'_, S> {
             "FILE" => files::file(self)?,
             "MM" => memory::read(self)?,
             "FS" => files::fs(self)?,
+            "SOCK" => sockets::socket(self)?,
             "SIGHAND" => signals::actions(self)?,
             "NS" => creds::ns(self)?,
             "USER_NS" => creds::user_ns(self)?,

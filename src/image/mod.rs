@@ -19,6 +19,7 @@ mod reader;
 pub mod records;
 /// New pid numbers in a head.
 pub mod renumber;
+mod sockets;
 pub mod strict;
 mod task;
 mod write;
@@ -26,6 +27,7 @@ mod write;
 pub use cursor::Source;
 pub use objects::*;
 pub use reader::Reader;
+pub use sockets::*;
 pub use task::*;
 pub use write::{Layout, PageSource, PagesOf, Room, write_head, write_image};
 

@@ -1,7 +1,7 @@
 //! What tasks share.
 #![forbid(unsafe_code)]
 
-use super::Pending;
+use super::{Pending, Socket};
 
 /// What tasks share, each kind in a table of its own.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -12,6 +12,8 @@ pub struct Objects {
     pub pipes: Vec<Pipe>,
     /// Regular files that no path leads to.
     pub inodes: Vec<Inode>,
+    /// Sockets.
+    pub sockets: Vec<Socket>,
     /// Descriptor tables.
     pub file_tables: Vec<FileTable>,
     /// Address spaces.
@@ -82,6 +84,11 @@ pub enum FileKind {
     Unnamed {
         /// Index in [`Objects::inodes`].
         inode: usize,
+    },
+    /// A socket.
+    Socket {
+        /// Index in [`Objects::sockets`].
+        socket: usize,
     },
     /// A counter, see eventfd(2).
     EventFd {

@@ -11,9 +11,10 @@ mod kinds;
 mod layout;
 mod memory;
 mod objects;
+mod sockets;
 mod unnamed;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io::Write;
 
 pub use layout::{Layout, Room};
@@ -80,7 +81,7 @@ fn layout(head: &ImageHead, body: &Body) -> Result<Layout, ImageError> {
     }
     let mut out = Layout::default();
     head::write(&mut out, head)?;
-    let mut writer = Writer { out, head, body, tags: Tags::new(head)? };
+    let mut writer = Writer { out, head, body, tags: Tags::new(head)?, waiting: VecDeque::new() };
     for task in &body.tasks {
         writer.task(task)?;
     }
@@ -96,6 +97,8 @@ struct Writer<'a> {
     head: &'a ImageHead,
     body: &'a Body,
     tags: Tags<'a>,
+    /// Sockets that were written without what waits in them.
+    waiting: VecDeque<usize>,
 }
 
 /// The tags that were given, and the next one.
@@ -112,6 +115,7 @@ enum Thing<'a> {
     Pipe(usize),
     /// A file without a name.
     Unnamed(usize),
+    Socket(usize),
     Mm(usize),
     Shm(usize),
     Fs(usize),
@@ -142,6 +146,7 @@ impl Thing<'_> {
             Thing::Cred(_) => 14,
             Thing::User(_) => 15,
             Thing::Groups(_) => 16,
+            Thing::Socket(_) => 17,
         }
     }
 }

@@ -44,6 +44,8 @@ mod settings;
 /// Signals, limits, and the way to the last barrier.
 mod signals;
 
+pub use files::bound_names;
+
 use std::collections::HashMap;
 
 use crate::image::{Body, Cred, ImageHead, Live, Settings, TaskState};

@@ -14,9 +14,11 @@ enum Kind {
     Text,
     /// A descriptor that may be AT_FDCWD.
     Dir,
+    /// The address of a sockaddr.
+    Sockaddr,
 }
 
-use Kind::{Dir, Hex, Int, Text};
+use Kind::{Dir, Hex, Int, Sockaddr, Text};
 
 /// Name and arguments of the system calls that programs make, in the order of their use.
 const CALLS: &[(libc::c_long, &str, &[Kind])] = &[
@@ -42,6 +44,19 @@ const CALLS: &[(libc::c_long, &str, &[Kind])] = &[
     (libc::SYS_signalfd4, "signalfd4", &[Int, Hex, Int, Hex]),
     (libc::SYS_pipe2, "pipe2", &[Hex, Hex]),
     (libc::SYS_write, "write", &[Int, Hex, Int]),
+    (libc::SYS_socket, "socket", &[Int, Hex, Int]),
+    (libc::SYS_socketpair, "socketpair", &[Int, Hex, Int, Hex]),
+    (libc::SYS_bind, "bind", &[Int, Sockaddr, Int]),
+    (libc::SYS_listen, "listen", &[Int, Int]),
+    (libc::SYS_connect, "connect", &[Int, Sockaddr, Int]),
+    (libc::SYS_accept4, "accept4", &[Int, Hex, Hex, Hex]),
+    (libc::SYS_setsockopt, "setsockopt", &[Int, Int, Int, Hex, Int]),
+    (libc::SYS_getsockopt, "getsockopt", &[Int, Int, Int, Hex, Hex]),
+    (libc::SYS_sendmsg, "sendmsg", &[Int, Hex, Hex]),
+    (libc::SYS_shutdown, "shutdown", &[Int, Int]),
+    (libc::SYS_unlinkat, "unlinkat", &[Dir, Text, Hex]),
+    (libc::SYS_fchownat, "fchownat", &[Dir, Text, Int, Int, Hex]),
+    (libc::SYS_fchmodat, "fchmodat", &[Dir, Text, Hex]),
     (libc::SYS_sendto, "sendto", &[Int, Hex, Int, Hex]),
     (libc::SYS_sendfile, "sendfile", &[Int, Int, Hex, Int]),
     (libc::SYS_memfd_create, "memfd_create", &[Text, Hex]),
@@ -122,6 +137,7 @@ fn system_call(insn: &Insn, previous: Option<&Insn>, bytes: &[u8], base: u64) ->
                 Dir if value as i32 == libc::AT_FDCWD => "AT_FDCWD".to_owned(),
                 Dir => value.to_string(),
                 Text => text(value, bytes, base),
+                Sockaddr => sockaddr(value, insn.arg[2], bytes, base),
             }
         })
         .collect();
@@ -139,4 +155,28 @@ fn text(address: u64, bytes: &[u8], base: u64) -> String {
     let Some(rest) = data::slice(bytes, base, address) else { return format!("{address:#x}") };
     let end = rest.iter().position(|&b| b == 0).unwrap_or(rest.len());
     format!("\"{}\"", String::from_utf8_lossy(rest.get(..end).unwrap_or(rest)).escape_debug())
+}
+
+/// A sockaddr_un, sockaddr_in or sockaddr_in6.
+fn sockaddr(address: u64, length: u64, bytes: &[u8], base: u64) -> String {
+    use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+    let unknown = || format!("{address:#x}");
+    let rest = data::slice(bytes, base, address);
+    let Some([f0, f1, rest @ ..]) = rest.and_then(|rest| rest.get(..length as usize)) else {
+        return unknown();
+    };
+    let ip: IpAddr = match i32::from(u16::from_le_bytes([*f0, *f1])) {
+        libc::AF_UNIX => return format!("\"{}\"", String::from_utf8_lossy(rest).escape_debug()),
+        libc::AF_INET => match rest.get(2..).and_then(|ip| ip.first_chunk()) {
+            Some(ip) => Ipv4Addr::from(*ip).into(),
+            None => return unknown(),
+        },
+        libc::AF_INET6 => match rest.get(6..).and_then(|ip| ip.first_chunk()) {
+            Some(ip) => Ipv6Addr::from(*ip).into(),
+            None => return unknown(),
+        },
+        _ => return unknown(),
+    };
+    let [p0, p1, ..] = rest else { return unknown() };
+    SocketAddr::new(ip, u16::from_be_bytes([*p0, *p1])).to_string()
 }

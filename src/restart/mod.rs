@@ -31,6 +31,9 @@ pub mod show;
 /// An image on a descriptor.
 pub mod source;
 
+/// Whether sockets can be bound to their paths.
+mod sockets;
+
 /// Pids of the image that somebody has.
 mod taken;
 
@@ -270,6 +273,7 @@ fn native(options: &Options<'_>) -> Result<Restarted, Error> {
     let body = reader.body(&head)?;
     check::machine(&head, &body)?;
     check::timers(&body, false)?;
+    sockets::check(&body, options)?;
 
     let mut events = Events::new()?;
     let (compiled, region) = {

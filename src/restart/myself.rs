@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::facts::{self, Handed};
-use super::{Mode, Options, Restarted, check, finish, place, source};
+use super::{Mode, Options, Restarted, check, finish, place, sockets, source};
 use crate::error::{Error, RestartError, SysError};
 use crate::image::{Body, Live, TaskState};
 use crate::plan::{self, PlanOptions};
@@ -26,6 +26,7 @@ pub fn restart(options: &Options<'_>) -> Result<Restarted, Error> {
     let live = only_task(&body)?;
     check::machine(&head, &body)?;
     check::timers(&body, true)?;
+    sockets::check(&body, options)?;
     one_thread()?;
     let farewell = farewell(&body, live)?;
 

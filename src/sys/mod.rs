@@ -12,6 +12,10 @@ pub mod ptrace;
 
 pub mod stream;
 
+pub mod socket;
+
+pub mod sockdiag;
+
 pub mod kcmp;
 
 pub mod procfs;

@@ -1,6 +1,8 @@
 //! Images made up from nothing, for the tests of the image module.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr, dead_code)]
 
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+
 use usercr::error::{Error, ImageError};
 use usercr::image::*;
 
@@ -320,7 +322,7 @@ impl Maker {
         }
         let cred = self.cred();
         let mut was = None;
-        let kind = match self.random.below(if mapped { 3 } else { 6 }) {
+        let kind = match self.random.below(if mapped { 3 } else { 7 }) {
             0 | 1 => {
                 was = self.random.one_in(2).then(|| Was {
                     mode: self.random.word() as u32,
@@ -333,6 +335,7 @@ impl Maker {
             2 => FileKind::Unnamed { inode: self.inode() },
             3 => self.nameless(),
             4 => FileKind::Pipe { pipe: self.pipe() },
+            5 => FileKind::Socket { socket: self.socket() },
             _ => FileKind::Fifo { pipe: self.pipe(), path: self.path() },
         };
         self.out.files.push(OpenFile {
@@ -399,6 +402,143 @@ impl Maker {
                 ticks: self.random.word(),
             }),
         }
+    }
+
+    /// A socket that stands alone, or the second of a pair: the first is made in front of it.
+    fn socket(&mut self) -> usize {
+        if let Some(old) = self.old(self.out.sockets.len()) {
+            return old;
+        }
+        let kind = [SocketKind::Stream, SocketKind::Datagram, SocketKind::SeqPacket]
+            [self.random.below(3) as usize];
+        let next = self.out.sockets.len();
+        if self.random.one_in(3) {
+            let v6 = self.random.one_in(2);
+            let tcp = self.random.one_in(2);
+            let kind = if tcp { SocketKind::Stream } else { SocketKind::Datagram };
+            let local = Some(self.address(v6));
+            let remote = (!tcp && self.random.one_in(2)).then(|| self.address(v6));
+            let state = match remote {
+                Some(_) => SocketState::Connected,
+                None if tcp => SocketState::Listening { backlog: self.random.word() as u32 },
+                None => SocketState::Unconnected,
+            };
+            let family = SocketFamily::Inet(InetSocket { v6, local, remote });
+            let socket = self.bare_socket(kind, state, family);
+            self.out.sockets.push(socket);
+            return next;
+        }
+        if self.random.one_in(3) {
+            let state = match kind {
+                SocketKind::Datagram => SocketState::Unconnected,
+                _ => SocketState::Listening { backlog: self.random.word() as u32 },
+            };
+            let unix = UnixSocket { name: self.unix_name(), ..UnixSocket::default() };
+            let mut socket = self.bare_socket(kind, state, SocketFamily::Unix(unix));
+            if kind == SocketKind::Datagram {
+                socket.queue = self.messages(None);
+            }
+            self.out.sockets.push(socket);
+            return next;
+        }
+        let closed = self.random.one_in(3);
+        for (peer, from) in [(next + 1, next), (next, next + 1)] {
+            let place = self.random.below(4) as u32;
+            let unix = UnixSocket { name: self.unix_name(), peer: Some(peer), place };
+            let family = SocketFamily::Unix(unix);
+            let mut socket = self.bare_socket(kind, SocketState::Connected, family);
+            socket.closed = closed && from == next;
+            socket.reset = self.random.one_in(4);
+            socket.shutdown = self.random.below(4) as u8;
+            if !socket.closed {
+                socket.queue = self.messages(Some(peer));
+            }
+            self.out.sockets.push(socket);
+        }
+        next + 1
+    }
+
+    fn bare_socket(
+        &mut self,
+        kind: SocketKind,
+        state: SocketState,
+        family: SocketFamily,
+    ) -> Socket {
+        let mut options = Vec::new();
+        for &(level, name) in SOCKET_OPTIONS {
+            if self.random.one_in(9) {
+                // Flags are 1 where they are set.
+                options.push(SocketOption { level, name, value: 1 });
+            }
+        }
+        // One is its value in a new socket.
+        for option in &mut options {
+            if (option.level, option.name) == (libc::SOL_SOCKET, libc::SO_RCVLOWAT) {
+                option.value = 7;
+            }
+        }
+        options.sort_unstable();
+        let settings = SocketSettings {
+            receive_buffer: self.random.below(1 << 31) as i32,
+            send_buffer: self.random.below(1 << 31) as i32,
+            locks: self.random.below(4) as u8,
+            receive_timeout: self.random.one_in(2).then(|| self.random.below(1 << 40)),
+            send_timeout: self.random.one_in(2).then(|| self.random.below(1 << 40)),
+            linger: self.random.one_in(2).then(|| self.random.word() as u32),
+            options,
+        };
+        let (closed, reset, shutdown, queue) = (false, false, 0, Vec::new());
+        Socket { kind, state, closed, reset, shutdown, settings, queue, family }
+    }
+
+    fn address(&mut self, v6: bool) -> SocketAddr {
+        let port = 1 + self.random.below(65535) as u16;
+        if v6 {
+            let ip = Ipv6Addr::from_bits(u128::from(self.random.word()) << 64 | 1);
+            let (flow, scope) = (self.random.word() as u32, self.random.word() as u32);
+            SocketAddrV6::new(ip, port, flow, scope).into()
+        } else {
+            SocketAddrV4::new(Ipv4Addr::from_bits(self.random.word() as u32), port).into()
+        }
+    }
+
+    fn unix_name(&mut self) -> Option<UnixName> {
+        let file = self.random.one_in(2).then(|| SocketFile {
+            mode: self.random.below(0o10000) as u32,
+            uid: self.random.word() as u32,
+            gid: self.random.word() as u32,
+        });
+        match self.random.below(4) {
+            0 => None,
+            1 => {
+                let length = self.random.below(107) as usize;
+                let address = [vec![0], self.random.bytes(length)].concat();
+                Some(UnixName { address, directory: None, file: None })
+            }
+            2 => {
+                // The longest has no room for its NUL.
+                let length = 107 - self.random.below(9) as usize;
+                let address = [vec![b'/'], vec![b'x'; length]].concat();
+                Some(UnixName { address, directory: None, file })
+            }
+            _ => {
+                let directory = Some(self.path());
+                Some(UnixName { address: b"name".to_vec(), directory, file })
+            }
+        }
+    }
+
+    fn messages(&mut self, from: Option<usize>) -> Vec<Message> {
+        let count = self.random.below(4);
+        let one = |_| {
+            let length = self.random.below(300) as usize;
+            let cred = self.random.one_in(2).then(|| {
+                let [uid, gid] = [self.random.word() as u32, self.random.word() as u32];
+                [1 + self.random.below(9) as u32, uid, gid]
+            });
+            Message { data: self.random.bytes(length), from, cred }
+        };
+        (0..count).map(one).collect()
     }
 
     fn file_table(&mut self) -> usize {

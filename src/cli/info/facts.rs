@@ -121,6 +121,7 @@ pub fn what(kind: &FileKind, objects: &Objects) -> (&'static str, String) {
             Some(Origin::Deleted { path }) => ("deleted", format!("{} (deleted)", printable(path))),
             None => ("deleted", "deleted".to_owned()),
         },
+        FileKind::Socket { socket } => ("socket", format!("socket {socket}")),
         FileKind::EventFd { count, .. } => ("eventfd", format!("eventfd, count {count}")),
         FileKind::TimerFd(timer) => ("timerfd", format!("timerfd, clock {}", timer.clock)),
         FileKind::SignalFd { .. } => ("signalfd", "signalfd".to_owned()),

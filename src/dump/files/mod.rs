@@ -1,10 +1,11 @@
 //! Open files: descriptor tables, open file descriptions and who shares them, pipes.
 //!
-//! Comes in: the descriptors of each process. Goes out: [`OpenFile`]s, [`FileTable`]s and [`Pipe`]s.
-//! Never: a byte taken out of a pipe.
+//! Comes in: the descriptors of each process. Goes out: [`OpenFile`]s, [`FileTable`]s, [`Pipe`]s and
+//! [`Socket`]s. Never: a byte taken out of a pipe or socket.
 
 mod pipes;
 mod plain;
+mod sockets;
 mod timers;
 mod unnamed;
 
@@ -18,7 +19,7 @@ use super::facts::Facts;
 use super::gather::Seen;
 use super::names::{self, Names};
 use crate::error::DumpError;
-use crate::image::{Descriptor, FileKind, FileTable, Inode, OpenFile, Pipe};
+use crate::image::{Descriptor, FileKind, FileTable, Inode, OpenFile, Pipe, Socket};
 use crate::sys::procfs;
 use crate::sys::{inspect, kcmp, process};
 use pipes::Ends;
@@ -44,6 +45,8 @@ pub(super) struct Files {
     pub inodes: Vec<Inode>,
     /// Links of /proc by which these can be opened.
     pub sources: Vec<String>,
+    /// Sockets, first those that have descriptors.
+    pub sockets: Vec<Socket>,
     /// Paths.
     pub names: Names,
     /// Descriptions with the same cheap properties, ordered as kcmp orders them.
@@ -59,6 +62,7 @@ pub(super) struct Files {
     /// Timers, with a descriptor of each.
     timers: Vec<(usize, Holder)>,
     pipe_index: HashMap<Key, usize>,
+    found_sockets: Vec<sockets::Found>,
 }
 
 /// What equal descriptions have in common, at the least.
@@ -148,12 +152,14 @@ impl Files {
             only_mapped: HashSet::new(),
             objects: Vec::new(),
             pipes: Vec::new(),
+            sockets: Vec::new(),
             names,
             groups: HashMap::new(),
             mapped: HashMap::new(),
             ends: Vec::new(),
             timers: Vec::new(),
             pipe_index: HashMap::new(),
+            found_sockets: Vec::new(),
         }
     }
 
@@ -241,7 +247,7 @@ impl Files {
                 self.named(seen).map_err(|reason| refuse(&reason))?
             }
             libc::S_IFIFO => self.pipe(facts, seen, flags).map_err(|reason| refuse(&reason))?,
-            libc::S_IFSOCK => return Err(refuse("sockets cannot be saved")),
+            libc::S_IFSOCK => self.socket(facts, seen),
             libc::S_IFBLK => return Err(refuse("block devices cannot be saved")),
             _ => return Err(refuse("descriptors of this kind cannot be saved")),
         };
@@ -252,6 +258,7 @@ impl Files {
     /// When all descriptors are known: what one look at a descriptor does not tell.
     pub fn finish(&mut self, all: &[Facts]) -> Result<(), DumpError> {
         self.read_pipes(all)?;
+        self.read_sockets(all)?;
         for &(object, holder) in &self.timers {
             let timer = timers::read(all, holder)?;
             if let Some(file) = self.objects.get_mut(object) {

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::kinds::{self, Front};
+use super::sockets;
 use super::{Object, ObjectKind, Parser, add};
 use crate::error::ImageError;
 use crate::image::cursor::{Fixed, Source};
@@ -39,6 +40,7 @@ pub(super) fn table<S: Source>(parser: &mut Parser<'_, S>) -> Result<Object, Ima
         let file = parser.index(&record, record.i32::<8>(), ObjectKind::File)?;
         descriptors.push(Descriptor { fd, file, cloexec: cloexec == 1 });
     }
+    sockets::waiting(parser)?;
     Ok(add(&mut parser.out.file_tables, ObjectKind::FileTable, FileTable { descriptors }))
 }
 
@@ -86,6 +88,9 @@ pub(super) fn file<S: Source>(parser: &mut Parser<'_, S>) -> Result<Object, Imag
             let path = path(parser)?;
             FileKind::Fifo { pipe: pipe(parser, &record, front)?, path }
         }
+        (4, None) => FileKind::Socket {
+            socket: parser.index(&record, record.i32::<48>(), ObjectKind::Socket)?,
+        },
         (7, None) => event_fd(&record)?,
         _ => {
             let name = TYPES.get(number as usize).copied().unwrap_or_default();
@@ -150,8 +155,16 @@ pub(super) fn fs<S: Source>(parser: &mut Parser<'_, S>) -> Result<Object, ImageE
 
 /// A FILE_NAME record: an absolute path, without its NUL.
 pub(super) fn path<S: Source>(parser: &mut Parser<'_, S>) -> Result<Vec<u8>, ImageError> {
-    let name = records::FILE_NAME.name;
-    let header = parser.expect(records::FILE_NAME)?;
+    absolute(parser, records::FILE_NAME)
+}
+
+/// A record of this kind that is an absolute path, without its NUL.
+pub(super) fn absolute<S: Source>(
+    parser: &mut Parser<'_, S>,
+    kind: records::Kind,
+) -> Result<Vec<u8>, ImageError> {
+    let name = kind.name;
+    let header = parser.expect(kind)?;
     let mut path = parser.cursor.payload(&header, name, PATH_MOST)?;
     if path.iter().position(|&byte| byte == 0) != path.len().checked_sub(1) || path.is_empty() {
         return Err(header.bad(name, "must have one NUL, at its end"));

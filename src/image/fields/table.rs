@@ -144,6 +144,14 @@ pub(super) static FORMS: &[(records::Kind, Form)] = &[
     (records::FILE_WAS, Form::Fields(&FILE_WAS)),
     (records::PIPE_STATE, Form::Fields(&PIPE_STATE)),
     (records::PIPE_PACKETS, Form::List(&PIPE_PACKETS, list("lengths", 8, U32, Count::Rest, 0))),
+    (records::SOCKET_MORE, Form::Fields(&SOCKET_MORE)),
+    (
+        records::SOCKET_OPTIONS,
+        Form::List(
+            &SOCKET_OPTIONS,
+            list("option", 8, Kind::Struct(&SOCKET_OPTION, 1), Count::Rest, 0),
+        ),
+    ),
 ];
 
 structs! {
@@ -411,4 +419,10 @@ structs! {
     FILE_WAS = "file_was" 40 [8 "mode" O32, 16 "rdev" X64, 24 "size" U64, 32 "mtime" I64];
     PIPE_STATE = "pipe_state" 16 [8 "size" U32, 12 "flags" X32];
     PIPE_PACKETS = "pipe_packets" 8 [];
+    SOCKET_MORE = "socket_more" 48 [
+        8 "mode" O32, 12 "uid" U32, 16 "gid" U32, 20 "place" U32, 24 "backlog" U32,
+        28 "local_scope" U32, 32 "local_flow" X32, 36 "remote_scope" U32, 40 "remote_flow" X32
+    ];
+    SOCKET_OPTIONS = "socket_options" 8 [];
+    SOCKET_OPTION = "socket_option" 12 [0 "level" I32, 4 "name" I32, 8 "value" I32];
 }

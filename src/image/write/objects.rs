@@ -107,6 +107,7 @@ impl<'a> Writer<'a> {
                 r.i32(file).i32(descriptor.fd).u32(descriptor.cloexec.into()).zeros(4);
             })?;
         }
+        self.waiting_messages()?;
         Ok(tag)
     }
 
@@ -131,6 +132,12 @@ impl<'a> Writer<'a> {
             }
             FileKind::Pipe { pipe } => self.pipe(2, file, cred, *pipe, None)?,
             FileKind::Fifo { pipe, path } => self.pipe(3, file, cred, *pipe, Some(path))?,
+            FileKind::Socket { socket } => {
+                let socket = self.socket(*socket)?;
+                self.file_record(4, file, cred, |r| {
+                    r.i32(socket).zeros(4);
+                })?;
+            }
             FileKind::EventFd { count, semaphore } => {
                 let flags = if *semaphore { libc::EFD_SEMAPHORE } else { 0 };
                 self.file_record(7, file, cred, |r| {

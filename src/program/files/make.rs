@@ -42,7 +42,10 @@ impl Compiler<'_> {
             }
             FileKind::TimerFd(timer) => self.make_timer_fd(p, model, flags, timer),
             FileKind::SignalFd { mask } => self.make_signal_fd(p, model, flags, *mask),
-            FileKind::Pipe { .. } | FileKind::Fifo { .. } | FileKind::Unnamed { .. } => -1,
+            FileKind::Pipe { .. }
+            | FileKind::Fifo { .. }
+            | FileKind::Unnamed { .. }
+            | FileKind::Socket { .. } => -1,
         }
     }
 
@@ -57,6 +60,7 @@ impl Compiler<'_> {
         match group {
             Group::Pipe(pipe) => self.make_pipe(p, model, pipe, files),
             Group::Unnamed(inode) => self.make_unnamed(p, model, inode, files),
+            Group::Sockets => self.make_sockets(p, model, files),
         }
     }
 

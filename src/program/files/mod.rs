@@ -8,6 +8,7 @@ mod kinds;
 mod make;
 mod pipes;
 mod slots;
+mod sockets;
 mod unnamed;
 
 use std::collections::{BTreeMap, HashMap};
@@ -16,6 +17,7 @@ use super::{Compiler, Facts, Plan, Program, attempt, call, exact, restorers};
 use crate::image::Live;
 use slots::{Group, files_of};
 pub(super) use slots::{Model, Slots};
+pub use sockets::bound_names;
 
 impl Compiler<'_> {
     /// Keeps of the caller's descriptors only what the tasks need, under numbers of their own.
@@ -117,8 +119,13 @@ impl Compiler<'_> {
                 slot += 1;
             }
         }
+        let sockets = groups.contains_key(&Group::Sockets);
         for (group, ends) in groups {
             self.make_group(p, model, group, &ends);
+        }
+        if sockets && sockets::any_relative(self.body) {
+            // Binding them took the process to other directories.
+            self.place(p, live);
         }
     }
 

@@ -20,6 +20,8 @@ pub(super) enum Group {
     /// All that is open of a regular file without a name. It is always made by the root task: it may be
     /// mapped too.
     Unnamed(usize),
+    /// All sockets: they know each other by their names.
+    Sockets,
 }
 
 impl Group {
@@ -28,6 +30,7 @@ impl Group {
         match *kind {
             FileKind::Pipe { pipe } | FileKind::Fifo { pipe, .. } => Some(Group::Pipe(pipe)),
             FileKind::Unnamed { inode } => Some(Group::Unnamed(inode)),
+            FileKind::Socket { .. } => Some(Group::Sockets),
             FileKind::Named { .. }
             | FileKind::EventFd { .. }
             | FileKind::TimerFd(_)
