@@ -65,7 +65,7 @@ pub fn restart(args: &RestartArgs) -> Result<ExitCode, Failure> {
 fn advice(error: &Error, mode: Mode) -> &'static str {
     match error {
         Error::Plan(PlanError::Orphans { .. }) => "\nwith --pidns they get another parent in time",
-        Error::Restart(RestartError::Credentials(_)) => "",
+        Error::Restart(RestartError::Credentials(_) | RestartError::File { .. }) => "",
         _ if mode != Mode::Pids => "",
         error if error.errno() == libc::EEXIST => {
             "\nwith --pidns the pids are free, with --new-pids they are not needed"

@@ -21,6 +21,20 @@ pub enum RestartError {
     /// The path of a socket leads to something that must not be taken away.
     #[error("{0}")]
     Taken(String),
+    /// A file that a task needs is gone, cannot be opened, or is not what it was.
+    #[error("task {index} (pid {pid}): {path}: {reason}")]
+    File {
+        /// Index in the task table.
+        index: usize,
+        /// Pid of the task in the image.
+        pid: i32,
+        /// Its path, as the task knows it.
+        path: String,
+        /// What is wrong.
+        reason: String,
+        /// The errno that a C caller is given.
+        errno: i32,
+    },
     /// No address range is free both here and in all tasks.
     #[error("no address range is free in the caller and in all tasks of the image")]
     NoHole,
@@ -70,7 +84,9 @@ impl RestartError {
     /// Index in the task table of the task that is the cause.
     pub fn index(&self) -> Option<usize> {
         match self {
-            RestartError::Finish { index, .. } | RestartError::Task { index, .. } => Some(*index),
+            RestartError::Finish { index, .. }
+            | RestartError::File { index, .. }
+            | RestartError::Task { index, .. } => Some(*index),
             _ => None,
         }
     }
@@ -79,6 +95,7 @@ impl RestartError {
     pub fn pid(&self) -> Option<i32> {
         match self {
             RestartError::Ended { pid, .. }
+            | RestartError::File { pid, .. }
             | RestartError::Finish { pid, .. }
             | RestartError::Task { pid, .. } => Some(*pid),
             _ => None,
@@ -95,6 +112,7 @@ impl RestartError {
             RestartError::Credentials(_) => libc::EPERM,
             RestartError::Taken(_) => libc::EADDRINUSE,
             RestartError::NoHole => libc::ENOMEM,
+            RestartError::File { errno, .. } => *errno,
             RestartError::Ended { .. } => libc::ESRCH,
             RestartError::Finish { source, .. } | RestartError::Task { source, .. } => {
                 source.raw_os_error().unwrap_or(libc::EIO)

@@ -16,6 +16,9 @@ mod feed;
 /// The freezer cgroup of the tasks.
 mod freezer;
 
+/// Whether the files are as they were.
+mod files;
+
 /// The last munmap, registers, letting go.
 mod finish;
 
@@ -274,6 +277,7 @@ fn native(options: &Options<'_>) -> Result<Restarted, Error> {
     check::machine(&head, &body)?;
     check::timers(&body, false)?;
     sockets::check(&body, options)?;
+    files::check(&plan, &body, options)?;
 
     let mut events = Events::new()?;
     let (compiled, region) = {

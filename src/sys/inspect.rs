@@ -328,6 +328,42 @@ pub fn on_hugetlbfs(file: &File) -> io::Result<bool> {
     Ok(found.f_type == libc::HUGETLBFS_MAGIC)
 }
 
+/// Whether nothing may be run that is in the file system of this file.
+///
+/// # Errors
+/// Those of fstatvfs(3).
+pub fn on_noexec(file: &File) -> io::Result<bool> {
+    // SAFETY: statvfs is numbers, for which all zeros is a value.
+    let mut found: libc::statvfs = unsafe { std::mem::zeroed() };
+    // SAFETY: fstatvfs fills the struct that it is given.
+    check(unsafe { libc::fstatvfs(file.as_raw_fd(), &raw mut found) }.into())?;
+    Ok(found.f_flag & libc::ST_NOEXEC != 0)
+}
+
+/// Opens a file as a process would whose root directory is `root`.
+///
+/// # Errors
+/// Those of openat2(2).
+pub fn open_inside(root: &File, path: &[u8], flags: i32) -> io::Result<File> {
+    const RESOLVE_IN_ROOT: u64 = 0x10;
+    const MODE: u64 = 0o600;
+    let path = std::ffi::CString::new(path)?;
+    // struct open_how: only a new file has a mode.
+    let mode = if flags & libc::O_TMPFILE == libc::O_TMPFILE { MODE } else { 0 };
+    let how = [flags as u64, mode, RESOLVE_IN_ROOT];
+    // SAFETY: a valid string, and a struct of the size that is given.
+    let fd = unsafe {
+        libc::syscall(
+            libc::SYS_openat2,
+            root.as_raw_fd(),
+            path.as_ptr(),
+            how.as_ptr(),
+            size_of_val(&how),
+        )
+    };
+    check(fd).map(own).map(File::from)
+}
+
 /// Where the next data lies in a sparse file from `offset` on, as (start, end); none behind the last.
 ///
 /// # Errors

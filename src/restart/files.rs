@@ -1,0 +1,232 @@
+//! Whether the files of an image are still there, as they were.
+//!
+//! Comes in: the state of all tasks. Goes out: the first file that cannot serve, and why. A file that a task
+//! may write can have grown or shrunk since; one that is only read, or mapped, must not be shorter; a
+//! program or library must be the same.
+#![forbid(unsafe_code)]
+
+use std::collections::HashSet;
+use std::ffi::OsStr;
+use std::fs::{File, Metadata};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::Path;
+
+use super::{Options, facts};
+use crate::error::{Error, RestartError, SysError};
+use crate::image::{Body, FileKind, Fs, Inode, Live, OpenFile, Origin, TaskState, VmaKind};
+use crate::plan::Plan;
+use crate::program::memory::vm;
+use crate::sys::inspect;
+
+/// Capability that chown(2) needs (capabilities(7)).
+const CHOWN: u64 = 1;
+/// What is mounted anew for the tasks, so that it cannot be looked at before.
+const FRESH: [&[u8]; 2] = [b"/proc/", b"/dev/pts/"];
+
+/// Why a file cannot serve: in words, and its errno.
+struct Fault(String, i32);
+
+impl From<io::Error> for Fault {
+    fn from(error: io::Error) -> Fault {
+        let errno = error.raw_os_error().unwrap_or(libc::EIO);
+        Fault(error.to_string(), errno)
+    }
+}
+
+impl Fault {
+    fn changed(reason: impl Into<String>) -> Fault {
+        Fault(reason.into(), libc::ESTALE)
+    }
+}
+
+/// What a task does with a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Use {
+    Open,
+    Mapped,
+    /// Its code runs.
+    Runs,
+}
+
+/// Refuses an image of which a file is gone, cannot be opened, or is not what it was.
+///
+/// # Errors
+/// The task and the file: ESTALE where it has changed, EPERM where it would get another owner, or why it
+/// cannot be opened.
+pub fn check(plan: &Plan, body: &Body, options: &Options<'_>) -> Result<(), Error> {
+    let root = options.root.map(|root| File::open(OsStr::from_bytes(root.to_bytes())));
+    let root = root.transpose().map_err(|e| SysError::new("open the root directory", e))?;
+    let status = facts::own_status()?;
+    let look = Look { root, uid: status.uids[3], may_chown: status.caps[2] & CHOWN != 0 };
+    let (mut seen, mut seen_fss) = (HashSet::new(), HashSet::new());
+    for (index, task) in body.tasks.iter().enumerate() {
+        let TaskState::Live(live) = task else { continue };
+        let refuse = |path: &[u8], fault: Fault| {
+            let path = String::from_utf8_lossy(path).into_owned();
+            let pid = plan.tasks.get(index).map_or(0, |task| task.pid);
+            RestartError::File { index, pid, path, reason: fault.0, errno: fault.1 }
+        };
+        for (file, how) in uses(body, live) {
+            let Some(open) = body.objects.files.get(file).filter(|_| seen.insert((file, how)))
+            else {
+                continue;
+            };
+            look.file(body, open, how).map_err(|fault| refuse(name(body, open), fault))?;
+        }
+        if let Some(fs) = body.objects.fss.get(live.fs).filter(|_| seen_fss.insert(live.fs)) {
+            look.place(fs).map_err(|fault| refuse(&fs.cwd, fault))?;
+        }
+    }
+    Ok(())
+}
+
+/// The files of a task, and what it does with each.
+fn uses(body: &Body, live: &Live) -> Vec<(usize, Use)> {
+    let table = body.objects.file_tables.get(live.files);
+    let opened =
+        table.into_iter().flat_map(|table| &table.descriptors).map(|d| (d.file, Use::Open));
+    let mut uses: Vec<(usize, Use)> = opened.collect();
+    let Some(mm) = body.objects.mms.get(live.mm) else { return uses };
+    uses.extend(mm.exe.map(|exe| (exe, Use::Runs)));
+    uses.extend(mm.vmas.iter().filter_map(|vma| match vma.kind {
+        VmaKind::File(file) if vma.flags & vm::EXEC != 0 => Some((file, Use::Runs)),
+        VmaKind::File(file) | VmaKind::ShmFile(file) => Some((file, Use::Mapped)),
+        _ => None,
+    }));
+    uses
+}
+
+/// The path that a file has or had.
+fn name<'a>(body: &'a Body, file: &'a OpenFile) -> &'a [u8] {
+    match &file.kind {
+        FileKind::Named { path } | FileKind::Fifo { path, .. } => path,
+        FileKind::Unnamed { inode } => match body.objects.inodes.get(*inode).map(|i| &i.origin) {
+            Some(Origin::Deleted { path }) => path,
+            Some(Origin::Memfd { name, .. }) => name,
+            None => b"",
+        },
+        _ => b"",
+    }
+}
+
+/// From where, and as whom, files are looked at.
+struct Look {
+    /// The directory that will be the tasks' root, where it is another one.
+    root: Option<File>,
+    uid: u32,
+    may_chown: bool,
+}
+
+impl Look {
+    fn file(&self, body: &Body, file: &OpenFile, how: Use) -> Result<(), Fault> {
+        match &file.kind {
+            FileKind::Named { path } => self.named(file, path, how),
+            FileKind::Fifo { path, .. } => match is(&self.meta(path)?, libc::S_IFIFO) {
+                true => Ok(()),
+                false => Err(Fault::changed("it is no named pipe any more")),
+            },
+            FileKind::Unnamed { inode } => match body.objects.inodes.get(*inode) {
+                Some(inode) => self.unnamed(inode, how),
+                None => Ok(()),
+            },
+            _ => Ok(()),
+        }
+    }
+
+    fn named(&self, file: &OpenFile, path: &[u8], how: Use) -> Result<(), Fault> {
+        if FRESH.iter().any(|place| path.starts_with(place)) {
+            return Ok(());
+        }
+        let meta = self.meta(path)?;
+        let regular = is(&meta, libc::S_IFREG);
+        if let Some(was) = file.was {
+            let device = is(&meta, libc::S_IFCHR) && meta.rdev() != was.rdev;
+            if (meta.mode() ^ was.mode) & libc::S_IFMT != 0 || device {
+                return Err(Fault::changed("it is something else than at the checkpoint"));
+            }
+            let writes = file.flags & libc::O_ACCMODE as u32 != 0 && how == Use::Open;
+            if regular && !writes && meta.size() < was.size {
+                let (size, was) = (meta.size(), was.size);
+                return Err(Fault::changed(format!(
+                    "the file is shorter than at the checkpoint ({size} bytes, was {was})"
+                )));
+            }
+            let mtime = meta.mtime().wrapping_mul(1_000_000_000).wrapping_add(meta.mtime_nsec());
+            if regular && how == Use::Runs && (meta.size(), mtime) != (was.size, was.mtime) {
+                return Err(Fault::changed(
+                    "it has been changed since the checkpoint, and it is code",
+                ));
+            }
+        }
+        if regular || is(&meta, libc::S_IFDIR) {
+            let kept = libc::O_ACCMODE | libc::O_PATH;
+            self.open(path, file.flags as i32 & kept)?;
+        }
+        Ok(())
+    }
+
+    /// A file that will be made anew.
+    fn unnamed(&self, inode: &Inode, how: Use) -> Result<(), Fault> {
+        if inode.uid != self.uid && !self.may_chown {
+            let reason = format!("it belongs to uid {}: the caller has not CAP_CHOWN", inode.uid);
+            return Err(Fault(reason, libc::EPERM));
+        }
+        let Origin::Deleted { path } = &inode.origin else { return Ok(()) };
+        let end = path.iter().rposition(|&byte| byte == b'/').map_or(0, |slash| slash + 1);
+        let directory = path.get(..end).unwrap_or(b"/");
+        let failed = |error: io::Error| {
+            let Fault(reason, errno) = error.into();
+            Fault(format!("it has to be made anew in its directory: {reason}"), errno)
+        };
+        match self.open(directory, libc::O_TMPFILE | libc::O_RDWR) {
+            // Then it will have a name for a moment.
+            Err(e) if e.raw_os_error() == Some(libc::EOPNOTSUPP) => {}
+            made => drop(made.map_err(failed)?),
+        }
+        let place = self.open(directory, libc::O_DIRECTORY).map_err(failed)?;
+        if how == Use::Runs && inspect::on_noexec(&place)? {
+            let reason = "it is code, and its directory is mounted noexec";
+            return Err(Fault(reason.to_owned(), libc::EACCES));
+        }
+        Ok(())
+    }
+
+    fn place(&self, fs: &Fs) -> Result<(), Fault> {
+        if FRESH.iter().any(|place| [fs.cwd.as_slice(), b"/"].concat().starts_with(place)) {
+            return Ok(());
+        }
+        match is(&self.meta(&fs.cwd)?, libc::S_IFDIR) {
+            true => Ok(()),
+            false => Err(io::Error::from_raw_os_error(libc::ENOTDIR).into()),
+        }
+    }
+
+    fn meta(&self, path: &[u8]) -> io::Result<Metadata> {
+        self.open(path, libc::O_PATH)?.metadata()
+    }
+
+    fn open(&self, path: &[u8], flags: i32) -> io::Result<File> {
+        let only_path = flags & libc::O_PATH != 0;
+        let harmless = if only_path { 0 } else { libc::O_NOCTTY | libc::O_NONBLOCK };
+        let flags = flags | harmless | libc::O_CLOEXEC;
+        match &self.root {
+            Some(root) => inspect::open_inside(root, path, flags),
+            None => {
+                let access = flags & libc::O_ACCMODE;
+                File::options()
+                    .read(access != libc::O_WRONLY)
+                    .write(access != libc::O_RDONLY)
+                    .mode(0o600)
+                    .custom_flags(flags & !libc::O_ACCMODE)
+                    .open(Path::new(OsStr::from_bytes(path)))
+            }
+        }
+    }
+}
+
+/// Whether a file is of this type.
+fn is(meta: &Metadata, kind: u32) -> bool {
+    meta.mode() & libc::S_IFMT == kind
+}
