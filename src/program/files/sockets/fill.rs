@@ -1,7 +1,7 @@
 //! What waits in unix sockets: sent again by whoever sent it.
 
 use super::names::Group;
-use super::{Sockets, mutual, name, number, unix};
+use super::{Sockets, mutual, name, number};
 use crate::image::{Message, Socket, SocketKind};
 use crate::program::files::Model;
 use crate::program::insn::{Insn, Op};
@@ -130,11 +130,7 @@ impl Compiler<'_> {
             self.fill(p, socket, receiver, from, to);
             self.close(p, model, nobody);
         }
-        let clients = (0..all.len()).filter(|&client| {
-            let peer = unix(all, client).and_then(|unix| unix.peer);
-            peer == Some(index) && mutual(all, client).is_none()
-        });
-        for client in clients {
+        for client in sockets.clients.remove(&index).unwrap_or_default() {
             self.connect(p, model, sockets, client, group.name());
         }
     }

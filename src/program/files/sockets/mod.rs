@@ -24,6 +24,8 @@ struct Sockets<'a> {
     at: BTreeMap<usize, i32>,
     /// Those whose name has been bound.
     bound: BTreeSet<usize>,
+    /// Who is connected to a socket that is not connected back, by that socket.
+    clients: BTreeMap<usize, Vec<usize>>,
 }
 
 /// Type of a socket as a number.
@@ -74,7 +76,14 @@ impl Compiler<'_> {
         files: &[(usize, i32)],
     ) {
         let all = self.body.objects.sockets.as_slice();
-        let mut sockets = Sockets { all, at: BTreeMap::new(), bound: BTreeSet::new() };
+        let mut clients: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+        for index in (0..all.len()).filter(|&index| mutual(all, index).is_none()) {
+            if let Some(peer) = unix(all, index).and_then(|unix| unix.peer) {
+                clients.entry(peer).or_default().push(index);
+            }
+        }
+        let (at, bound) = (BTreeMap::new(), BTreeSet::new());
+        let mut sockets = Sockets { all, at, bound, clients };
         let groups = names::groups(all);
         self.make_pairs(p, model, &mut sockets, &groups);
         self.unlink_old(p, &groups);

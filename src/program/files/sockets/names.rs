@@ -187,13 +187,9 @@ impl Compiler<'_> {
         };
         sockets.at.insert(listener, fd);
         sockets.bound.insert(listener);
-        let mut waiting: Vec<(u32, usize)> = (0..sockets.all.len())
-            .filter_map(|index| Some((unix(sockets.all, index)?, index)))
-            .filter(|(unix, _)| unix.peer == Some(listener))
-            .map(|(unix, index)| (unix.place, index))
-            .collect();
-        waiting.sort_unstable();
-        for (_, client) in waiting {
+        let mut waiting = sockets.clients.remove(&listener).unwrap_or_default();
+        waiting.sort_by_key(|&client| unix(sockets.all, client).map(|unix| unix.place));
+        for client in waiting {
             self.connect(p, model, sockets, client, &group.name);
         }
     }
