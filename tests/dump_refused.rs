@@ -122,6 +122,22 @@ fn descriptors_on_their_way() {
 }
 
 #[test]
+fn epoll_files_that_wait_for_what_is_outside() {
+    // SAFETY: two calls that make descriptors, which nobody else has.
+    let [epoll, outside] = unsafe {
+        [libc::epoll_create1(libc::EPOLL_CLOEXEC), libc::eventfd(0, libc::EFD_CLOEXEC)]
+            .map(|fd| OwnedFd::from_raw_fd(fd))
+    };
+    let mut event = libc::epoll_event { events: libc::EPOLLIN as u32, u64: 1 };
+    let (fd, add) = (outside.as_raw_fd(), libc::EPOLL_CTL_ADD);
+    // SAFETY: the event lives as long as the call.
+    let added = unsafe { libc::epoll_ctl(epoll.as_raw_fd(), add, fd, &raw mut event) };
+    assert_eq!(added, 0);
+    let expected = format!("it waits for descriptor {fd}, a file that no task has");
+    refused_for_input(epoll.into(), &["descriptor 0 (anon_inode:[eventpoll])", &expected]);
+}
+
+#[test]
 fn tcp_connections() {
     let listener = TcpListener::bind(("127.0.0.1", 0)).expect("bind");
     let stream = TcpStream::connect(listener.local_addr().expect("address")).expect("connect");

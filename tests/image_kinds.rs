@@ -6,7 +6,7 @@ mod image_common;
 use image_common::*;
 use libc::EINVAL;
 use usercr::image::records::{self, FIRST_EXTRA, Kind};
-use usercr::image::{FileKind, TimerFd};
+use usercr::image::{Body, Descriptor, EpollItem, FileKind, ImageHead, OpenFile, TimerFd};
 
 /// The smallest image, with a file of this kind.
 fn sample(kind: FileKind) -> Vec<Record> {
@@ -39,6 +39,60 @@ fn values_that_cannot_be_are_refused() {
         patch(&mut records, *record, 0, *offset, value);
         refused(&records, text);
     }
+}
+
+/// The smallest image with an epoll file that waits for a timer behind it in the table.
+fn epoll_sample() -> (ImageHead, Body) {
+    let (head, mut body) = smallest();
+    let items = vec![EpollItem { fd: 7, file: 1, events: 1, data: 1 << 63 | 5 }];
+    let watched = OpenFile { kind: timer(), ..body.objects.files[0].clone() };
+    body.objects.files[0].kind = FileKind::Epoll { items };
+    body.objects.files.push(watched);
+    let table = &mut body.objects.file_tables[0].descriptors;
+    table.push(Descriptor { fd: table[0].fd + 1, file: 1, cloexec: false });
+    (head, body)
+}
+
+#[test]
+fn items_of_epoll_files_come_behind_the_files_that_they_name() {
+    let (head, mut body) = epoll_sample();
+    let image = written(&head, &body);
+    assert_eq!(read(&image).expect("an image").1.objects.files, body.objects.files);
+    let records = split(&image);
+    let last = records.iter().rposition(|(kind, _)| *kind == records::FILE_DESC.number);
+    assert_eq!(last.map(|at| at + 1), Some(position(&records, records::EPOLL_ITEMS)));
+    body.objects.file_tables[0].descriptors.pop();
+    let error = usercr::image::Layout::new(&head, &body).expect_err("it was written");
+    assert!(error.to_string().contains("no descriptor leads to"), "{error}");
+}
+
+#[test]
+fn items_of_epoll_files_that_cannot_be_are_refused() {
+    let (head, body) = epoll_sample();
+    let records = split(&written(&head, &body));
+    let at = position(&records, records::EPOLL_ITEMS);
+    let changed = |index: usize, offset: usize, value: &[u8]| {
+        let mut records = records.clone();
+        records[index].1[offset - 8..offset - 8 + value.len()].copy_from_slice(value);
+        records
+    };
+    refused(&changed(at, 12, &[0]), "0 items, must be 1 to 1048576");
+    refused(&changed(at, 12, &[2]), "24 bytes for 2 items of 24");
+    refused(&changed(at, 12, &[0xff; 4]), "4294967295 items");
+    refused(&changed(at, 8, &[99]), "tag 99 (FILE) is not known");
+    refused(&changed(at + 1, 19, &[0x80]), "an item with descriptor -2147483641");
+    refused(&changed(at + 1, 20, &[99]), "tag 99 (FILE) is not known");
+    let mut twice = records.clone();
+    twice.splice(at..at, records[at..at + 2].iter().cloned());
+    refused(&twice, "comes twice for this file");
+    let mut same = changed(at, 12, &[2]);
+    same[at + 1].1.extend(records[at + 1].1.clone());
+    refused(&same, "descriptor 7 twice, with the same file");
+    let mut other = records.clone();
+    other.remove(at + 1);
+    refused(&other, "must be 4");
+    let tag: [u8; 4] = records[at + 1].1[12..16].try_into().expect("four bytes");
+    refused(&changed(at, 8, &tag), "the file is no epoll file");
 }
 
 #[test]

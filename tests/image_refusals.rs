@@ -87,7 +87,7 @@ const CASES: &[Case] = &[
     case(records::FILE_DESC, 16, &[2], EINVAL, "close on exec 2"),
     case(records::FILE, 8, &[0], EINVAL, "file of type 0"),
     case(records::FILE, 8, &[2], EINVAL, "length 48, must be 56"),
-    case(records::FILE, 8, &[6], ENOSYS, "epoll"),
+    case(records::FILE, 8, &[6], EINVAL, "type 303 (FILE_NAME), must be 302"),
     case(records::FILE, 8, &[8], EINVAL, "file of type 8"),
     case(records::FILE, 16, &[0x40], EINVAL, "flags 0o100100"),
     case(records::FILE, 20, &[8], EINVAL, "tag 8 (CRED) is not known"),

@@ -25,6 +25,7 @@ macro_rules! states {
 states! {
     credentials,
     deleted,
+    epoll,
     eventfd,
     gone_leader,
     inet,

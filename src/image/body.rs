@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod creds;
+mod epoll;
 mod files;
 mod kinds;
 mod memory;
@@ -152,7 +153,8 @@ struct Parser<'a, S> {
 }
 
 impl<S: Source> Parser<'_, S> {
-    /// The header of the next record that is neither an object (which is read), nor a foreign extra
+    /// The header of the next record that is neither an object (which is read), nor items of an epoll
+    /// file (which come when all files that these refer to are known; they are read), nor a foreign extra
     /// record (which is passed over), nor the message of a failed checkpoint.
     fn next(&mut self, expected: &'static str) -> Result<Header, ImageError> {
         loop {
@@ -161,6 +163,8 @@ impl<S: Source> Parser<'_, S> {
                 self.object(&header)?;
             } else if header.kind == records::ERROR.number {
                 return Err(super::reader::failed(self.cursor, &header));
+            } else if header.kind == records::EPOLL_ITEMS.number {
+                epoll::items(self, &header)?;
             } else if header.kind >= FIRST_EXTRA && records::kind(header.kind).is_none() {
                 self.cursor.skip_payload(&header, "unknown")?;
             } else {

@@ -104,6 +104,35 @@ pub enum FileKind {
         /// Signals that it takes; bit n-1 is signal n.
         mask: u64,
     },
+    /// See epoll(7).
+    Epoll {
+        /// By descriptor and file no two are equal.
+        items: Vec<EpollItem>,
+    },
+}
+
+/// What an epoll file waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct EpollItem {
+    /// The descriptor that it was registered with; by now that may be closed, or another file.
+    pub fd: i32,
+    /// Index in [`Objects::files`].
+    pub file: usize,
+    /// EPOLL* bits, see epoll_ctl(2).
+    pub events: u32,
+    /// What the waiter gets.
+    pub data: u64,
+}
+
+impl EpollItem {
+    /// EPOLL* bits that are no events, but say how they are reported.
+    pub const MANNERS: u32 =
+        (libc::EPOLLET | libc::EPOLLONESHOT | libc::EPOLLWAKEUP | libc::EPOLLEXCLUSIVE) as u32;
+
+    /// Whether it has had its one event (EPOLLONESHOT), and waits to be armed again.
+    pub fn is_spent(&self) -> bool {
+        self.events & libc::EPOLLONESHOT as u32 != 0 && self.events & !EpollItem::MANNERS == 0
+    }
 }
 
 /// A timer that is read as a file.

@@ -20,7 +20,7 @@ use std::io::Write;
 pub use layout::{Layout, Room};
 
 use super::records::{self, Kind};
-use super::{Body, ImageHead};
+use super::{Body, EpollItem, ImageHead};
 use crate::error::{Error, ImageError};
 
 /// Whose pages.
@@ -81,9 +81,14 @@ fn layout(head: &ImageHead, body: &Body) -> Result<Layout, ImageError> {
     }
     let mut out = Layout::default();
     head::write(&mut out, head)?;
-    let mut writer = Writer { out, head, body, tags: Tags::new(head)?, waiting: VecDeque::new() };
+    let (epolls, waiting) = (Vec::new(), VecDeque::new());
+    let mut writer = Writer { out, head, body, tags: Tags::new(head)?, waiting, epolls };
     for task in &body.tasks {
         writer.task(task)?;
+    }
+    if !writer.epolls.is_empty() {
+        let reason = "an epoll file waits for a file that no descriptor leads to".to_owned();
+        return Err(unwritable(records::EPOLL_ITEMS, reason));
     }
     writer.out.record(records::TAIL, |r| {
         r.u64(records::MAGIC_TAIL);
@@ -99,6 +104,8 @@ struct Writer<'a> {
     tags: Tags<'a>,
     /// Sockets that were written without what waits in them.
     waiting: VecDeque<usize>,
+    /// Epoll files, with their tags, and what they wait for: to be written when all of that is.
+    epolls: Vec<(i32, &'a [EpollItem])>,
 }
 
 /// The tags that were given, and the next one.
@@ -162,6 +169,11 @@ impl<'a> Tags<'a> {
                 format!("{} pid objects from tag {}", head.pids.len(), head.pids.offset),
             )),
         }
+    }
+
+    /// The tag of a thing that has one.
+    fn known(&self, thing: Thing<'a>) -> Option<i32> {
+        self.objects.get(&thing).copied()
     }
 
     /// The tag of a thing, and whether it was given just now.

@@ -319,7 +319,7 @@ impl<'a> Compiler<'a> {
                 self.proc_settings(&mut p, live);
                 self.place(&mut p, live);
                 self.memory(&mut p, live);
-                self.descriptors(&mut p, live);
+                self.descriptors(&mut p, task, live);
                 self.signal_actions(&mut p, live);
                 self.group_pending(&mut p, task, live);
                 self.limits(&mut p, live);

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{Conditions, Mode, Options};
 use crate::error::{Error, RestartError, SysError};
-use crate::image::{Body, Cred, Settings};
+use crate::image::{Body, Cred, FileKind, Settings};
 use crate::plan::Plan;
 use crate::program::{Facts, insn::Layout, task_count};
 use crate::sys::{process, procfs, sched, signal, vdso};
@@ -192,8 +192,13 @@ pub fn place(hole: (u64, u64), turn: u64) -> (u64, u64) {
     (start, start + size)
 }
 
-/// The first descriptor number above those of the image and those that are handed to the tasks.
+/// The first descriptor number above those of the image (also those that epoll files were told of) and those that are handed to the tasks.
 pub fn staging(body: &Body, handed: &[i32]) -> i32 {
     let used = body.objects.file_tables.iter().flat_map(|t| &t.descriptors).map(|d| d.fd);
-    used.chain(handed.iter().copied()).max().unwrap_or(-1) + 1
+    let watched = body.objects.files.iter().flat_map(|file| match &file.kind {
+        FileKind::Epoll { items } => items.as_slice(),
+        _ => &[],
+    });
+    let used = used.chain(watched.map(|item| item.fd));
+    used.chain(handed.iter().copied()).max().unwrap_or(-1).saturating_add(1)
 }

@@ -18,6 +18,7 @@ pub enum Kind {
 
 /// KCMP_* of linux/kcmp.h.
 const FILE: i32 = 0;
+const EPOLL_TARGET: i32 = 7;
 
 impl Kind {
     fn number(self) -> i32 {
@@ -47,6 +48,25 @@ pub fn compare_files(one: (i32, i32), other: (i32, i32)) -> io::Result<Ordering>
     kcmp(one.0, other.0, FILE, one.1, other.1)
 }
 
+/// Orders the open file description behind a descriptor and that of an item of an epoll file. The item is
+/// the `nth` of those that were registered with descriptor `target.0`, from 0.
+///
+/// # Errors
+/// As [`compare_files`]; ENOENT where there is no such item.
+pub fn compare_epoll_target(
+    one: (i32, i32),
+    epoll: (i32, i32),
+    target: (i32, u32),
+) -> io::Result<Ordering> {
+    // struct kcmp_epoll_slot of linux/kcmp.h.
+    let slot = [epoll.1.cast_unsigned(), target.0.cast_unsigned(), target.1];
+    let (slot, number) = (slot.as_ptr(), i64::from(one.1));
+    // SAFETY: the kernel reads three numbers at `slot`.
+    let result =
+        unsafe { libc::syscall(libc::SYS_kcmp, one.0, epoll.0, EPOLL_TARGET, number, slot) };
+    order(result)
+}
+
 fn kcmp(one: i32, other: i32, kind: i32, a: i32, b: i32) -> io::Result<Ordering> {
     // SAFETY: kcmp takes five numbers and touches no memory of ours.
     let result = unsafe {
@@ -59,6 +79,10 @@ fn kcmp(one: i32, other: i32, kind: i32, a: i32, b: i32) -> io::Result<Ordering>
             i64::from(b) as usize,
         )
     };
+    order(result)
+}
+
+fn order(result: libc::c_long) -> io::Result<Ordering> {
     match result {
         0 => Ok(Ordering::Equal),
         1 => Ok(Ordering::Less),

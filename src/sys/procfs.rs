@@ -335,9 +335,14 @@ pub struct FdInfo {
 
 impl FdInfo {
     /// What stands behind `name` and a colon, on the first line that begins so.
-    pub fn field(&self, name: &str) -> Option<&str> {
-        let value = self.text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-        value.map(str::trim)
+    pub fn field<'a>(&'a self, name: &'a str) -> Option<&'a str> {
+        self.fields(name).next()
+    }
+
+    /// What stands behind `name` and a colon, on each line that begins so.
+    pub fn fields<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> + 'a {
+        let values = self.text.lines().filter_map(move |l| l.strip_prefix(name)?.strip_prefix(':'));
+        values.map(str::trim)
     }
 }
 

@@ -388,7 +388,9 @@ impl Maker {
     }
 
     fn nameless(&mut self) -> FileKind {
-        match self.random.below(3) {
+        match self.random.below(4) {
+            // See `epoll_items`.
+            3 => FileKind::Epoll { items: Vec::new() },
             0 => FileKind::EventFd {
                 count: self.random.below(u64::MAX),
                 semaphore: self.random.one_in(2),
@@ -541,16 +543,31 @@ impl Maker {
         (0..count).map(one).collect()
     }
 
+    /// Items are written when their table is complete: they name files that are there by then.
+    fn epoll_items(&mut self, epoll: usize) {
+        let (random, files) = (&mut self.random, &mut self.out.files);
+        let count = files.len() as u64;
+        let FileKind::Epoll { items } = &mut files[epoll].kind else { return };
+        for fd in 0..random.below(4) as i32 {
+            let (file, events) = (random.below(count) as usize, random.word() as u32);
+            items.push(EpollItem { fd: fd * 7, file, events, data: random.word() });
+        }
+    }
+
     fn file_table(&mut self) -> usize {
         if let Some(old) = self.old(self.out.file_tables.len()) {
             return old;
         }
+        let before = self.out.files.len();
         let mut descriptors = Vec::new();
         let mut fd = self.random.below(3) as i32;
         for _ in 0..self.random.below(5) {
             let file = self.file(false);
             descriptors.push(Descriptor { fd, file, cloexec: self.random.one_in(2) });
             fd += 1 + self.random.below(9) as i32;
+        }
+        for epoll in before..self.out.files.len() {
+            self.epoll_items(epoll);
         }
         self.out.file_tables.push(FileTable { descriptors });
         self.out.file_tables.len() - 1

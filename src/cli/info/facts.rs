@@ -124,6 +124,7 @@ pub fn what(kind: &FileKind, objects: &Objects) -> (&'static str, String) {
         FileKind::Socket { socket } => ("socket", format!("socket {socket}")),
         FileKind::EventFd { count, .. } => ("eventfd", format!("eventfd, count {count}")),
         FileKind::TimerFd(timer) => ("timerfd", format!("timerfd, clock {}", timer.clock)),
+        FileKind::Epoll { items } => ("epoll", format!("epoll, {} items", items.len())),
         FileKind::SignalFd { .. } => ("signalfd", "signalfd".to_owned()),
     }
 }

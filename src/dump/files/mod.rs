@@ -3,6 +3,7 @@
 //! Comes in: the descriptors of each process. Goes out: [`OpenFile`]s, [`FileTable`]s, [`Pipe`]s and
 //! [`Socket`]s. Never: a byte taken out of a pipe or socket.
 
+mod epoll;
 mod pipes;
 mod plain;
 mod sockets;
@@ -61,6 +62,7 @@ pub(super) struct Files {
     ends: Vec<Ends>,
     /// Timers, with a descriptor of each.
     timers: Vec<(usize, Holder)>,
+    epolls: Vec<epoll::Unresolved>,
     pipe_index: HashMap<Key, usize>,
     found_sockets: Vec<sockets::Found>,
 }
@@ -158,6 +160,7 @@ impl Files {
             mapped: HashMap::new(),
             ends: Vec::new(),
             timers: Vec::new(),
+            epolls: Vec::new(),
             pipe_index: HashMap::new(),
             found_sockets: Vec::new(),
         }
@@ -189,7 +192,7 @@ impl Files {
         };
         let holder = (facts.tid, seen.fd);
         let group = self.groups.entry(key).or_default();
-        let place = match find(group, holder) {
+        let place = match find(group, |known| kcmp::compare_files(known, holder)) {
             Ok(Ok(at)) => return Ok(group.get(at).map_or(0, |k| k.object)),
             Ok(Err(place)) => place,
             Err(e) => return Err(DumpError::task(facts.tid, "compare its descriptors")(e)),
@@ -197,8 +200,15 @@ impl Files {
         let object = self.objects.len();
         group.insert(place, Known { holder, object });
         let file = self.open_file(facts, seen, key.flags, cred)?;
-        if let FileKind::TimerFd(_) = file.kind {
-            self.timers.push((object, Holder::new(facts, seen)));
+        let holder = Holder::new(facts, seen);
+        match file.kind {
+            FileKind::TimerFd(_) => self.timers.push((object, holder)),
+            FileKind::Epoll { .. } => {
+                let lines = epoll::lines(&seen.info);
+                let lines = lines.ok_or_else(|| facts.malformed(&format!("fdinfo/{}", seen.fd)))?;
+                self.epolls.push(epoll::Unresolved { object, holder, lines });
+            }
+            _ => {}
         }
         self.objects.push(file);
         Ok(object)
@@ -259,6 +269,7 @@ impl Files {
     pub fn finish(&mut self, all: &[Facts]) -> Result<(), DumpError> {
         self.read_pipes(all)?;
         self.read_sockets(all)?;
+        self.resolve_epolls(all)?;
         for &(object, holder) in &self.timers {
             let timer = timers::read(all, holder)?;
             if let Some(file) = self.objects.get_mut(object) {
@@ -297,13 +308,16 @@ impl Files {
     }
 }
 
-/// Where `holder`'s description is in a group, or where it belongs.
-fn find(group: &[Known], holder: (i32, i32)) -> std::io::Result<Result<usize, usize>> {
+/// Where a description is in a group, or where it belongs; `compare` orders one by a descriptor of it.
+fn find(
+    group: &[Known],
+    compare: impl Fn((i32, i32)) -> std::io::Result<Ordering>,
+) -> std::io::Result<Result<usize, usize>> {
     let (mut low, mut high) = (0, group.len());
     while low < high {
         let middle = usize::midpoint(low, high);
         let Some(known) = group.get(middle) else { break };
-        match kcmp::compare_files(known.holder, holder)? {
+        match compare(known.holder)? {
             Ordering::Equal => return Ok(Ok(middle)),
             Ordering::Less => low = middle + 1,
             Ordering::Greater => high = middle,

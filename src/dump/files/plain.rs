@@ -8,7 +8,8 @@ pub(super) fn kind(seen: &Seen) -> Result<FileKind, &'static str> {
     match seen.link.strip_prefix(b"anon_inode:") {
         Some(b"[eventfd]") => event_fd(seen),
         Some(b"[signalfd]") => signal_fd(seen),
-        // What it says is read when all descriptors are known.
+        // What these two say is read when all descriptors are known.
+        Some(b"[eventpoll]") => Ok(FileKind::Epoll { items: Vec::new() }),
         Some(b"[timerfd]") => Ok(FileKind::TimerFd(TimerFd::default())),
         _ => Err("descriptors of this kind cannot be saved"),
     }

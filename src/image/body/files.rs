@@ -12,6 +12,8 @@ use crate::image::{Descriptor, FileKind, FileTable, Fs, OpenFile, Pipe, records}
 const PATH_MOST: u32 = 4096;
 /// Most bytes in a pipe: what an unprivileged F_SETPIPE_SZ can reach.
 const PIPE_MOST: u32 = 1 << 20;
+/// Largest descriptor: the kernel's limits are lower by far.
+pub(super) const DESCRIPTOR_MOST: i32 = 1 << 30;
 /// Flags of open(2) that an open file does not keep.
 const NEVER_KEPT: u32 = (libc::O_CREAT | libc::O_EXCL | libc::O_NOCTTY | libc::O_TRUNC) as u32;
 
@@ -31,7 +33,7 @@ pub(super) fn table<S: Source>(parser: &mut Parser<'_, S>) -> Result<Object, Ima
         let record = parser.fixed::<24>(records::FILE_DESC)?;
         let (fd, cloexec) = (record.i32::<12>(), record.u32::<16>());
         let lowest = descriptors.last().map_or(0, |last| i64::from(last.fd) + 1);
-        if i64::from(fd) < lowest {
+        if i64::from(fd) < lowest || fd > DESCRIPTOR_MOST {
             return Err(record.bad(format!("descriptor {fd}, must be {lowest} or more")));
         }
         if cloexec > 1 {
@@ -91,6 +93,7 @@ pub(super) fn file<S: Source>(parser: &mut Parser<'_, S>) -> Result<Object, Imag
         (4, None) => FileKind::Socket {
             socket: parser.index(&record, record.i32::<48>(), ObjectKind::Socket)?,
         },
+        (6, None) => FileKind::Epoll { items: Vec::new() },
         (7, None) => event_fd(&record)?,
         _ => {
             let name = TYPES.get(number as usize).copied().unwrap_or_default();

@@ -1,11 +1,11 @@
 //! What is open where version 6 has no type for it: a record of our own in front of the FILE.
 #![forbid(unsafe_code)]
 
-use super::Writer;
 use super::layout::Payload;
+use super::{Thing, Writer};
 use crate::error::ImageError;
 use crate::image::records::{self, Kind};
-use crate::image::{OpenFile, TimerFd};
+use crate::image::{EpollItem, OpenFile, TimerFd};
 
 impl Writer<'_> {
     /// A record of our own that says what is open, then a FILE that no other reader can take for
@@ -44,5 +44,25 @@ impl Writer<'_> {
         self.stand_in(records::SIGNALFD, file, cred, b"/anon_inode:[signalfd]", |r| {
             r.u64(mask);
         })
+    }
+
+    /// What epoll files wait for, as far as all the files have been written.
+    pub(super) fn epoll_items(&mut self) -> Result<(), ImageError> {
+        for (epoll, items) in std::mem::take(&mut self.epolls) {
+            let tag = |item: &EpollItem| self.tags.known(Thing::File(item.file));
+            let Some(tags) = items.iter().map(tag).collect::<Option<Vec<i32>>>() else {
+                self.epolls.push((epoll, items));
+                continue;
+            };
+            self.out.record(records::EPOLL_ITEMS, |r| {
+                r.i32(epoll).u32(items.len() as u32);
+            })?;
+            self.out.record(records::BUFFER, |r| {
+                for (item, tag) in items.iter().zip(tags) {
+                    r.u64(item.data).i32(item.fd).i32(tag).u32(item.events).zeros(4);
+                }
+            })?;
+        }
+        Ok(())
     }
 }

@@ -107,6 +107,7 @@ impl<'a> Writer<'a> {
                 r.i32(file).i32(descriptor.fd).u32(descriptor.cloexec.into()).zeros(4);
             })?;
         }
+        self.epoll_items()?;
         self.waiting_messages()?;
         Ok(tag)
     }
@@ -146,6 +147,12 @@ impl<'a> Writer<'a> {
             }
             FileKind::TimerFd(timer) => self.timer_fd(timer, file, cred)?,
             FileKind::SignalFd { mask } => self.signal_fd(*mask, file, cred)?,
+            FileKind::Epoll { items } => {
+                self.file_record(6, file, cred, |_| ())?;
+                if !items.is_empty() {
+                    self.epolls.push((tag, items));
+                }
+            }
         }
         Ok(tag)
     }

@@ -41,6 +41,16 @@ impl Compiler<'_> {
                 self.make_event_fd(p, model, flags, *count, *semaphore)
             }
             FileKind::TimerFd(timer) => self.make_timer_fd(p, model, flags, timer),
+            FileKind::Epoll { .. } => {
+                let fd = model.take();
+                let cloexec = if cloexec { libc::EPOLL_CLOEXEC as u64 } else { 0 };
+                p.push(exact(libc::SYS_epoll_create1, &[cloexec], fd as u64));
+                if flags & libc::O_NONBLOCK != 0 {
+                    let args = [fd as u64, libc::F_SETFL as u64, libc::O_NONBLOCK as u64];
+                    p.push(call(libc::SYS_fcntl, &args));
+                }
+                fd
+            }
             FileKind::SignalFd { mask } => self.make_signal_fd(p, model, flags, *mask),
             FileKind::Pipe { .. }
             | FileKind::Fifo { .. }

@@ -4,6 +4,7 @@
 //! number. So no program ever has to look at a descriptor that a call returned; a result that differs
 //! from the expected number is a failure.
 
+mod epoll;
 mod kinds;
 mod make;
 mod pipes;
@@ -75,7 +76,7 @@ impl Compiler<'_> {
     }
 
     /// Gives a process its descriptors.
-    pub(super) fn descriptors(&mut self, p: &mut Program, live: &Live) {
+    pub(super) fn descriptors(&mut self, p: &mut Program, task: usize, live: &Live) {
         let Some(table) = self.body.objects.file_tables.get(live.files) else { return };
         let mut model = self.slots.base_model();
         let mut at: HashMap<usize, i32> = HashMap::new();
@@ -98,6 +99,7 @@ impl Compiler<'_> {
             }
             at.entry(descriptor.file).or_insert(descriptor.fd);
         }
+        self.watch(p, &mut model, (task, live), &at);
     }
 
     /// Makes the groups of files that only this process has, above all numbers that it uses.

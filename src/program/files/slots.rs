@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use super::epoll::Watches;
 use super::unnamed::seals_late;
 use super::{Facts, Plan, restorers};
 use crate::image::{Body, Descriptor, FileKind, FileTable, Live, TaskState};
@@ -34,7 +35,8 @@ impl Group {
             FileKind::Named { .. }
             | FileKind::EventFd { .. }
             | FileKind::TimerFd(_)
-            | FileKind::SignalFd { .. } => None,
+            | FileKind::SignalFd { .. }
+            | FileKind::Epoll { .. } => None,
         }
     }
 }
@@ -71,6 +73,8 @@ pub(in crate::program) struct Slots {
     pub(super) groups: BTreeSet<Group>,
     /// The first process that has a descriptor of a file, by the file.
     keepers: HashMap<usize, usize>,
+    /// Who fills which epoll files.
+    pub(super) watches: Watches,
 }
 
 impl Slots {
@@ -88,9 +92,11 @@ impl Slots {
             next: base + 3,
             groups: BTreeSet::new(),
             keepers: HashMap::new(),
+            watches: Watches::default(),
         };
         let group_of = |file: usize| Group::of(&body.objects.files.get(file)?.kind);
         let mut users: BTreeMap<usize, usize> = BTreeMap::new();
+        let mut tables = Vec::new();
         let mut group_users: HashMap<Group, BTreeSet<usize>> = HashMap::new();
         for (index, task) in body.tasks.iter().enumerate() {
             let TaskState::Live(live) = task else { continue };
@@ -98,6 +104,7 @@ impl Slots {
             if restorers.get(index) != Some(&index) {
                 continue;
             }
+            tables.push((index, table_of(body, live)));
             for descriptor in table_of(body, live) {
                 slots.keepers.entry(descriptor.file).or_insert(index);
             }
@@ -106,6 +113,14 @@ impl Slots {
                 if let Some(group) = group_of(file) {
                     group_users.entry(group).or_default().insert(index);
                 }
+            }
+        }
+        slots.watches = Watches::new(body, &tables);
+        for &file in &slots.watches.at_hand {
+            // As if others had it too.
+            *users.entry(file).or_default() += 2;
+            if let Some(group) = group_of(file) {
+                group_users.entry(group).or_default().extend([usize::MAX - 1, usize::MAX]);
             }
         }
         for (&file, &count) in &users {
