@@ -33,9 +33,33 @@ static int interrupted(int pidns, int init, int setting, int wanted_after)
 	return steps();
 }
 
+/* With copy_status the caller ends by the SIGINT too, as its tree does. */
+static void copied(void)
+{
+	int status;
+	about("SIGINT with copy_status");
+	pid_t before = start_counter(0, late);
+	save(before, 0);
+	end_child(before);
+	pid_t caller = fork();
+	CHECK(caller >= 0);
+	if (!caller) {
+		struct cr_restart_args a = usual(open_image());
+		a.wait = a.copy_status = 1;
+		CHECK(signal(SIGINT, SIG_DFL) != SIG_ERR);
+		restart(&a);
+		_exit(99);
+	}
+	wait_steps(50);
+	CHECK(kill(caller, SIGINT) == 0);
+	CHECK(waitpid(caller, &status, 0) == caller && WIFSIGNALED(status) && WTERMSIG(status) == SIGINT);
+	CHECK(no_children() && steps() < late.step);
+}
+
 int main(void)
 {
 	sandbox();
+	copied();
 	CHECK(interrupted(0, 0, -1, SIGINT) < late.step);
 	CHECK(interrupted(0, 0, SIGTERM, SIGTERM) < late.step);
 	CHECK(interrupted(0, 0, 0, 0) == late.step);

@@ -365,6 +365,7 @@ fn judge(case: &Case, seen: &Seen) {
     }
     if let Some(own) = seen.line("self") {
         assert_eq!(own[1..], ["1", "1", "0"], "{}", case.name);
+        mounts(case, seen);
         if let Some(errno) = case.fails() {
             return returned(case, seen, Some(errno));
         }
@@ -406,7 +407,7 @@ fn judge(case: &Case, seen: &Seen) {
 }
 
 /// Cases next to the recorded ones: how the root task ended is shown too, without `verbose`; there is another
-/// root directory; the caller gets signals all the time.
+/// root directory; `self` goes elsewhere first; the caller gets signals all the time.
 fn more() -> Vec<Case> {
     let mut more = cases();
     let waits = |case: &Case| case.expected["kind"] == "wait" && case.arg("wait") != 0;
@@ -414,7 +415,16 @@ fn more() -> Vec<Case> {
         waits(case) && case.arg("copy_status") == 0
             || ["root-slash", "wide-200.nopids", "threads-20.pids"].contains(&case.name.as_str())
     });
-    for case in &mut more {
+    for (name, value) in [
+        ("mntns", Value::from(1)),
+        ("mnt_pty", 1.into()),
+        ("root", env!("CARGO_MANIFEST_DIR").into()),
+    ] {
+        let mut own = cases().into_iter().find(|case| case.name == "self").unwrap();
+        own.args["args"][name] = value;
+        more.push(own);
+    }
+    for case in more.iter_mut().filter(|case| case.arg("self") == 0) {
         let args = &mut case.args["args"];
         if args["root"].is_string() {
             args["root"] = env!("CARGO_MANIFEST_DIR").into();

@@ -526,6 +526,8 @@ static void become(struct call *c)
 static void self_call(struct call *c, const __u64 *args)
 {
 	dprintf(1, "self %llu %d %llu\n", (unsigned long long)args[2], status_number(c->pid, "\nTgid:") == c->pid, (unsigned long long)args[1]);
+	/* Its parent is where it was itself. */
+	look_at_mounts(c->pid, (pid_t)status_number(c->pid, "\nPPid:"));
 	if (want.fail)
 		answer(c, 0, (int)want.fail);
 	else
