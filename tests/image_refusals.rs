@@ -190,7 +190,6 @@ fn tags_must_be_positive_and_new() {
         (u32::MAX, 50, EINVAL),
         (10, 50, ENOSYS),
         (11, 50, ENOSYS),
-        (17, 50, ENOSYS),
         (18, 50, ENOSYS),
         (20, 50, ENOSYS),
         (23, 50, ENOSYS),

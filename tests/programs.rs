@@ -114,46 +114,6 @@ print("done")
     lives(&["python3", "-c", SCRIPT], nothing, begun, |run| prints(run, "begun\ndone\n"));
 }
 
-/// Three processes and their connections to a fourth, which listens at a path; and a pair of sockets.
-#[test]
-fn python_with_a_server_and_its_clients() {
-    const SCRIPT: &str = r#"
-import multiprocessing, os, socket, time
-os.environ["TMPDIR"] = os.getcwd()
-fork = multiprocessing.get_context("fork")
-def count(numbers, lock):
-    for i in range(150):
-        with lock: numbers["n"] += 1
-        time.sleep(0.01)
-def echo(ours, theirs):
-    theirs.close()
-    while data := ours.recv(4096): ours.sendall(data)
-def exactly(end, length):
-    data = b""
-    while len(data) < length: data += end.recv(length - len(data))
-    return data
-one, other = socket.socketpair()
-echoer = fork.Process(target=echo, args=(other, one))
-echoer.start()
-other.close()
-with fork.Manager() as manager:
-    numbers, lock = manager.dict(n=0), manager.Lock()
-    clients = [fork.Process(target=count, args=(numbers, lock)) for i in range(3)]
-    for client in clients: client.start()
-    print("begun", flush=True)
-    for i in range(150):
-        message = b"%d " % i * 2000
-        one.sendall(message)
-        assert exactly(one, len(message)) == message
-        time.sleep(0.01)
-    for client in clients: client.join()
-    print(numbers["n"])
-echoer.terminate()
-"#;
-    let begun = |run: &Run| run.output().contains("begun");
-    lives(&["python3", "-c", SCRIPT], nothing, begun, |run| prints(run, "begun\n450\n"));
-}
-
 #[test]
 fn perl_with_a_timer() {
     const SCRIPT: &str = r#"
@@ -168,6 +128,23 @@ print "done\n";
 "#;
     let begun = |run: &Run| run.output().contains("begun");
     lives(&["perl", "-e", SCRIPT], nothing, begun, |run| prints(run, "begun\ndone\n"));
+}
+
+#[test]
+fn node_with_timers() {
+    const SCRIPT: &str = r#"
+const { execFile } = require('child_process');
+let ticks = 0;
+console.log('begun');
+const timer = setInterval(() => {
+    if (++ticks < 40) return;
+    clearInterval(timer);
+    execFile('echo', ['child'], (error, out) => console.log(error || out.trim()));
+    setTimeout(() => console.log('done'), 300);
+}, 50);
+"#;
+    let begun = |run: &Run| run.output().contains("begun");
+    lives(&["node", "-e", SCRIPT], nothing, begun, |run| prints(run, "begun\nchild\ndone\n"));
 }
 
 /// A C program of many functions, which takes a compiler a few seconds.

@@ -7,7 +7,7 @@
 
 use std::collections::HashSet;
 use std::ffi::OsStr;
-use std::fs::{File, Metadata};
+use std::fs::{File, Metadata, OpenOptions};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -56,8 +56,12 @@ enum Use {
 /// The task and the file: ESTALE where it has changed, EPERM where it would get another owner, or why it
 /// cannot be opened.
 pub fn check(plan: &Plan, body: &Body, options: &Options<'_>) -> Result<(), Error> {
-    let root = options.root.map(|root| File::open(OsStr::from_bytes(root.to_bytes())));
-    let root = root.transpose().map_err(|e| SysError::new("open the root directory", e))?;
+    let root = options.root.map(|path| {
+        let path = OsStr::from_bytes(path.to_bytes());
+        let failed = |e| SysError::new(format!("open the root directory {}", path.display()), e);
+        OpenOptions::new().read(true).custom_flags(libc::O_DIRECTORY).open(path).map_err(failed)
+    });
+    let root = root.transpose()?;
     let status = facts::own_status()?;
     let look = Look { root, uid: status.uids[3], may_chown: status.caps[2] & CHOWN != 0 };
     let (mut seen, mut seen_fss) = (HashSet::new(), HashSet::new());
