@@ -6,6 +6,7 @@
 mod dump_common;
 
 use std::fs::{self, File};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -100,13 +101,59 @@ fn files_must_be_as_they_were() {
     refused(folder, "here", nothing, &here);
 
     // Where it is as it must be, the same image can be restarted; what is written may have changed.
+    comes_back(folder, restart(folder));
+}
+
+/// Restarts the program, with some files longer and shorter than they were, and lets it look.
+fn comes_back(folder: &Path, mut restart: Command) {
     resized(&folder.join("read"), &folder.join("write"), 8193);
     File::create(folder.join("write")).and_then(|f| f.set_len(1)).expect("truncate");
-    let mut running = restart(folder).spawn().expect("usercr runs");
-    fs::write(folder.join("go.1"), "").expect("write");
-    assert_eq!(wait_for(&folder.join("result.1")), "ok");
-    fs::write(folder.join("go.2"), "").expect("write");
-    assert_eq!(wait_for(&folder.join("result.2")), "ok");
+    let mut running = restart.spawn().expect("usercr runs");
+    for generation in 1..=2 {
+        fs::write(folder.join(format!("go.{generation}")), "").expect("write");
+        assert_eq!(wait_for(&folder.join(format!("result.{generation}"))), "ok");
+    }
     fs::write(folder.join("end"), "").expect("write");
     assert!(running.wait().expect("wait").success());
+}
+
+/// Makes openat(2) fail as on a file system without O_TMPFILE, for the calling process from now on.
+fn deny_o_tmpfile() -> std::io::Result<()> {
+    /// BPF_LD | BPF_W | BPF_ABS, BPF_JMP | BPF_JEQ | BPF_K, BPF_JMP | BPF_JSET | BPF_K, BPF_RET | BPF_K.
+    const LOAD: u16 = 0x20;
+    const EQUAL: u16 = 0x15;
+    const SET: u16 = 0x45;
+    const RETURN: u16 = 0x06;
+    /// Offsets in struct seccomp_data.
+    const NUMBER: u32 = 0;
+    const FLAGS: u32 = 16 + 2 * 8;
+    let only = (libc::O_TMPFILE & !libc::O_DIRECTORY) as u32;
+    let insn = |code, jt, jf, k| libc::sock_filter { code, jt, jf, k };
+    let mut filter = [
+        insn(LOAD, 0, 0, NUMBER),
+        insn(EQUAL, 0, 3, libc::SYS_openat as u32),
+        insn(LOAD, 0, 0, FLAGS),
+        insn(SET, 0, 1, only),
+        insn(RETURN, 0, 0, libc::SECCOMP_RET_ERRNO | libc::EOPNOTSUPP as u32),
+        insn(RETURN, 0, 0, libc::SECCOMP_RET_ALLOW),
+    ];
+    let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
+    // SAFETY: two system calls; the kernel copies the filter.
+    let done = unsafe {
+        libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+        libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program)
+    };
+    if done == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
+}
+
+#[test]
+fn a_deleted_file_comes_back_without_o_tmpfile() {
+    let (place, _) = saved();
+    let folder = place.path();
+    let mut restart = restart(folder);
+    // SAFETY: only system calls are made after the fork.
+    unsafe { restart.pre_exec(deny_o_tmpfile) };
+    comes_back(folder, restart);
+    let left = fs::read_dir(folder.join("dir")).expect("the folder").count();
+    assert_eq!(left, 0, "a file without a name has one");
 }

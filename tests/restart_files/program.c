@@ -5,7 +5,7 @@
 
 #define SIZE 8192
 
-static int reader, writer;
+static int reader, writer, deleted;
 static char *mapped;
 
 static int make(const char *name)
@@ -24,7 +24,8 @@ static void setup(void)
 	mapped = mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	NEED(reader >= 0 && mapped != MAP_FAILED && !close(fd));
 	NEED(!mkdir("dir", 0700) && !mkdir("here", 0700) && !mkfifo("fifo", 0600));
-	NEED(make("dir/deleted") >= 0 && !unlink("dir/deleted"));
+	deleted = make("dir/deleted");
+	NEED(write(deleted, "gone", 4) == 4 && !unlink("dir/deleted"));
 	NEED(open("fifo", O_RDWR) >= 0);
 	if (fork() == 0) {
 		NEED(!chdir("here"));
@@ -36,7 +37,10 @@ static void setup(void)
 static void check(int generation)
 {
 	struct stat st;
+	char text[5] = "";
 	(void)generation;
+	NEED(!fstat(deleted, &st) && st.st_nlink == 0 && st.st_size == SIZE);
+	NEED(pread(deleted, text, 4, 0) == 4 && !strcmp(text, "gone"));
 	/* Others have made these longer and shorter. */
 	NEED(!fstat(reader, &st) && st.st_size == SIZE + 1);
 	NEED(!fstat(writer, &st) && st.st_size == 1);
