@@ -32,6 +32,7 @@ states! {
     limits,
     memfd,
     pipes,
+    place,
     socketpair,
     posix_timers,
     settings,

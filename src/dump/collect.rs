@@ -323,17 +323,17 @@ impl Builder {
         let (cwd, root) = if facts.leads() {
             (details.cwd.clone(), details.root.clone())
         } else {
-            (gather::link(facts, "cwd")?, gather::root(facts)?)
+            (gather::link(facts, "cwd")?, gather::link(facts, "root")?)
         };
-        if root != b"/" {
-            let object = format!("root directory {}", String::from_utf8_lossy(&root));
-            return Err(facts.refuse(object, "it is not that of the mount namespace"));
+        for (what, place) in [("root", &root), ("current", &cwd)] {
+            let names = &mut self.files.names;
+            if let Some(reason) = names.mismatch(&place.path, place.device, place.inode) {
+                let object = format!("{what} directory {}", String::from_utf8_lossy(&place.path));
+                return Err(facts.refuse(object, reason.to_string()));
+            }
         }
-        if let Some(reason) = self.files.names.mismatch(&cwd.path, cwd.device, cwd.inode) {
-            let object = format!("current directory {}", String::from_utf8_lossy(&cwd.path));
-            return Err(facts.refuse(object, reason.to_string()));
-        }
-        fss.push(Fs { umask: facts.status.umask.unwrap_or(0o022), cwd: cwd.path, root });
+        let umask = facts.status.umask.unwrap_or(0o022);
+        fss.push(Fs { umask, cwd: cwd.path, root: root.path });
         Ok(fss.len() - 1)
     }
 

@@ -50,8 +50,8 @@ pub(super) struct Details {
     pub descriptors: Vec<Seen>,
     /// Current directory of the leader.
     pub cwd: Link,
-    /// Path of its root directory.
-    pub root: Vec<u8>,
+    /// Its root directory.
+    pub root: Link,
     /// Its POSIX timers, ascending by id.
     pub timers: Vec<Timer>,
 }
@@ -66,7 +66,7 @@ pub(super) fn read(facts: &Facts) -> Result<Details, DumpError> {
         limits: procfs::limits(&facts.file("limits")?).ok_or_else(|| facts.malformed("limits"))?,
         descriptors: descriptors(facts)?,
         cwd: link(facts, "cwd")?,
-        root: root(facts)?,
+        root: link(facts, "root")?,
         timers: timers(facts)?,
     })
 }
@@ -88,12 +88,6 @@ pub(super) fn link(facts: &Facts, name: &str) -> Result<Link, DumpError> {
     let meta = std::fs::metadata(&path).map_err(failed())?;
     let path = names::link(&path).map_err(failed())?;
     Ok(Link { path, device: meta.dev(), inode: meta.ino() })
-}
-
-/// Path of the task's root directory.
-pub(super) fn root(facts: &Facts) -> Result<Vec<u8>, DumpError> {
-    let path = facts.path("root");
-    names::link(&path).map_err(DumpError::task(facts.tid, format!("read {path}")))
 }
 
 /// The descriptors of a task, ascending.

@@ -76,12 +76,12 @@ pub(super) fn nanoseconds(seconds: i64, more: i64) -> i64 {
 /// Looks paths up as the root task sees them, each once.
 #[derive(Debug)]
 pub(super) struct Names {
-    /// Put in front of every path: empty, or the root task's root directory in /proc.
+    /// Put in front of every path: empty, or a way through the root task's root directory in /proc.
     prefix: Vec<u8>,
     known: HashMap<Vec<u8>, Option<Identity>>,
     /// st_dev of /proc.
     proc_device: Option<u64>,
-    /// Ids of the mounts that the root task sees.
+    /// Ids of the mounts that paths lead through.
     mounts: HashSet<u32>,
 }
 
@@ -94,20 +94,16 @@ impl Names {
         let directory = format!("/proc/{root}/root");
         let seen = std::fs::read_link(&directory);
         let seen = seen.map_err(DumpError::task(root, format!("read {directory}")))?;
-        if seen.as_os_str() != "/" {
-            return Err(DumpError::Unsupported {
-                index: 0,
-                pid: root,
-                object: format!("root directory {}", seen.display()),
-                reason: "it is not that of the mount namespace".to_owned(),
-            });
-        }
-        let prefix = if same { Vec::new() } else { directory.into_bytes() };
+        // In another mount namespace: up from the root task's root directory, which keeps only itself
+        // from leaving it.
+        let ups = seen.components().count().saturating_sub(1);
+        let prefix = if same { String::new() } else { directory + &"/..".repeat(ups) };
         let proc_device = std::fs::metadata("/proc").ok().map(|m| m.dev());
-        let path = format!("/proc/{root}/mountinfo");
-        let mounts = procfs::read(&path).map_err(DumpError::task(root, format!("read {path}")))?;
+        // A task sees those below its root directory only.
+        let path = if same { "/proc/self/mountinfo" } else { &format!("/proc/{root}/mountinfo") };
+        let mounts = procfs::read(path).map_err(DumpError::task(root, format!("read {path}")))?;
         let mounts = procfs::mount_ids(&mounts);
-        Ok(Names { prefix, known: HashMap::new(), proc_device, mounts })
+        Ok(Names { prefix: prefix.into_bytes(), known: HashMap::new(), proc_device, mounts })
     }
 
     /// Whether the root task sees the mount with this id.
@@ -174,6 +170,11 @@ impl Names {
             directory = split(directory.strip_suffix(b"/").unwrap_or(directory)).0;
         }
         [directory, name].concat()
+    }
+
+    /// Whether the directory of `path` is on this device.
+    pub fn is_on(&mut self, path: &[u8], device: u64) -> bool {
+        self.look_up(split(path).0).is_some_and(|found| found.device == device)
     }
 
     /// The path as the checkpointer sees it.

@@ -102,6 +102,7 @@ impl Compiler<'_> {
             self.late_files(p, task, live);
             self.timers(p, live);
             self.posix_timers(p, live, true);
+            self.change_root(p, live);
         }
         self.settings(p, live);
         self.prctl(p, libc::PR_SET_PDEATHSIG, live.pdeath_signal as u64);

@@ -22,6 +22,8 @@ use crate::sys::inspect;
 
 /// Capability that chown(2) needs (capabilities(7)).
 const CHOWN: u64 = 1;
+/// Capability that chroot(2) needs.
+const SYS_CHROOT: u64 = 1 << 18;
 /// What is mounted anew for the tasks, so that it cannot be looked at before.
 const FRESH: [&[u8]; 2] = [b"/proc/", b"/dev/pts/"];
 
@@ -63,7 +65,9 @@ pub fn check(plan: &Plan, body: &Body, options: &Options<'_>) -> Result<(), Erro
     });
     let root = root.transpose()?;
     let status = facts::own_status()?;
-    let look = Look { root, uid: status.uids[3], may_chown: status.caps[2] & CHOWN != 0 };
+    let may = |capability: u64| status.caps[2] & capability != 0;
+    let look =
+        Look { root, uid: status.uids[3], may_chown: may(CHOWN), may_chroot: may(SYS_CHROOT) };
     let (mut seen, mut seen_fss) = (HashSet::new(), HashSet::new());
     for (index, task) in body.tasks.iter().enumerate() {
         let TaskState::Live(live) = task else { continue };
@@ -80,7 +84,8 @@ pub fn check(plan: &Plan, body: &Body, options: &Options<'_>) -> Result<(), Erro
             look.file(body, open, how).map_err(|fault| refuse(name(body, open), fault))?;
         }
         if let Some(fs) = body.objects.fss.get(live.fs).filter(|_| seen_fss.insert(live.fs)) {
-            look.place(fs).map_err(|fault| refuse(&fs.cwd, fault))?;
+            look.place(&fs.cwd).map_err(|fault| refuse(&fs.cwd, fault))?;
+            look.root(fs).map_err(|fault| refuse(&fs.root, fault))?;
         }
     }
     Ok(())
@@ -121,6 +126,7 @@ struct Look {
     root: Option<File>,
     uid: u32,
     may_chown: bool,
+    may_chroot: bool,
 }
 
 impl Look {
@@ -197,11 +203,22 @@ impl Look {
         Ok(())
     }
 
-    fn place(&self, fs: &Fs) -> Result<(), Fault> {
-        if FRESH.iter().any(|place| [fs.cwd.as_slice(), b"/"].concat().starts_with(place)) {
+    fn root(&self, fs: &Fs) -> Result<(), Fault> {
+        if fs.root == b"/" {
             return Ok(());
         }
-        match is(&self.meta(&fs.cwd)?, libc::S_IFDIR) {
+        if !self.may_chroot {
+            let reason = "it is the root directory: the caller has not CAP_SYS_CHROOT";
+            return Err(Fault(reason.to_owned(), libc::EPERM));
+        }
+        self.place(&fs.root)
+    }
+
+    fn place(&self, path: &[u8]) -> Result<(), Fault> {
+        if FRESH.iter().any(|place| [path, b"/"].concat().starts_with(place)) {
+            return Ok(());
+        }
+        match is(&self.meta(path)?, libc::S_IFDIR) {
             true => Ok(()),
             false => Err(io::Error::from_raw_os_error(libc::ENOTDIR).into()),
         }

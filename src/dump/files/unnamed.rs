@@ -57,8 +57,11 @@ impl Files {
         if inspect::on_hugetlbfs(&file).map_err(unreadable)? {
             return Err("huge pages of hugetlbfs cannot be saved".to_owned());
         }
+        let path_there = self.names.still_there(&path);
+        // A chrooted task is not told of all mounts.
+        let mounted = self.names.is_mounted(mount(&file)) || self.names.is_on(&path_there, key.0);
         let origin = match path.strip_prefix(MEMFD) {
-            _ if self.names.is_mounted(mount(&file)) => {
+            _ if mounted => {
                 if meta.nlink() > 0 {
                     let another = self.names.another(&path, key.0, key.1);
                     return another.map(|path| FileKind::Named { path }).ok_or_else(|| {
@@ -66,7 +69,7 @@ impl Files {
                             .to_owned()
                     });
                 }
-                Origin::Deleted { path: self.names.still_there(&path) }
+                Origin::Deleted { path: path_there }
             }
             Some(name) => {
                 let seals = inspect::seals(&file).map_err(unreadable)?;

@@ -144,4 +144,13 @@ impl Compiler<'_> {
         p.push(call(libc::SYS_chdir, &[cwd]));
         p.push(attempt(libc::SYS_umask, &[u64::from(fs.umask)]));
     }
+
+    /// Root directory: when no path of the image is needed any more. The current directory stays.
+    pub(super) fn change_root(&mut self, p: &mut Program, live: &Live) {
+        let Some(fs) = self.body.objects.fss.get(live.fs).filter(|fs| fs.root != b"/") else {
+            return;
+        };
+        let root = self.data.text(&fs.root);
+        p.push(call(libc::SYS_chroot, &[root]));
+    }
 }
