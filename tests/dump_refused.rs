@@ -169,8 +169,22 @@ fn pipes_from_outside() {
 
 #[test]
 fn terminals() {
-    let pty = File::options().read(true).write(true).open("/dev/ptmx").expect("a terminal");
-    refused_for_input(pty.into(), &["descriptor 0 (/dev/", "terminals cannot be saved"]);
+    let (mut master, mut slave) = (0, 0);
+    let none = std::ptr::null_mut();
+    // SAFETY: two places for descriptors; the other pointers may be null.
+    let made = unsafe { libc::openpty(&mut master, &mut slave, none, none.cast(), none.cast()) };
+    assert_eq!(made, 0);
+    // SAFETY: openpty has just made both for us.
+    let [master, slave] = [master, slave].map(|fd| unsafe { OwnedFd::from_raw_fd(fd) });
+    let again = || slave.try_clone().expect("a descriptor").into();
+    refused_for_input(again(), &["descriptor 0 (/dev/pts/", "held by a process outside the tree"]);
+    // With the master in the tree too, it is the contents that no image can have.
+    let mut master = File::from(master);
+    master.write_all(b"a line\n").expect("write");
+    let mut command = Command::new("sleep");
+    command.arg("600").stdin(again()).stdout(master).stderr(Stdio::null());
+    let expected = ["descriptor ", "bytes wait in the terminal to be read"];
+    refused(&mut Victim::start_with(&mut command), &expected);
 }
 
 #[test]

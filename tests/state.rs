@@ -38,6 +38,7 @@ states! {
     settings,
     signalfd,
     signals,
+    terminal,
     threads,
     unix_names,
     timerfd,

@@ -17,7 +17,9 @@ use super::names::Names;
 use super::stop::Tree;
 use super::{head, ids, parallel, settings, signals, timers};
 use crate::error::DumpError;
-use crate::image::{Body, Cred, Fs, HeadExtra, ImageHead, Live, TaskState, Zombie};
+use crate::image::{
+    Body, Cred, Fs, HeadExtra, ImageHead, Live, TaskIds, TaskState, Terminal, Zombie,
+};
 use crate::sys::kcmp::{self, Kind};
 use crate::sys::procfs::Mapping;
 use crate::sys::remote::Answers;
@@ -72,6 +74,7 @@ pub(super) fn collect(tree: &Tree, flags: u32, container: bool) -> Result<Snapsh
         });
     }
     builder.files.finish(&all)?;
+    builder.terminals(&all, &tasks, &states);
     let pages = builder.memory.pages(&builder.files);
     let body = Body { tasks: states, objects: builder.objects() };
     head::fit_auxv(&mut header, &body.objects.mms);
@@ -337,10 +340,28 @@ impl Builder {
         Ok(fss.len() - 1)
     }
 
+    /// The controlling terminals of the sessions, where they are in the tree.
+    fn terminals(&mut self, all: &[Facts], tasks: &[TaskIds], states: &[TaskState]) {
+        for (facts, state) in all.iter().zip(states) {
+            let TaskState::Live(live) = state else { continue };
+            if facts.stat.session != facts.pid || !facts.leads() {
+                continue;
+            }
+            let Some(pty) = self.files.controlling(facts.stat.terminal) else { continue };
+            let mut members = all.iter().zip(tasks);
+            let member = members.find(|(f, _)| f.stat.group == facts.stat.foreground);
+            let foreground = member.map_or(0, |(_, row)| row.pgid);
+            if let Some(signal) = self.body.objects.signals.get_mut(live.signal) {
+                signal.terminal = Some(Terminal { pty, foreground });
+            }
+        }
+    }
+
     fn objects(self) -> crate::image::Objects {
         let mut objects = self.body.objects;
         objects.files = self.files.objects;
         objects.pipes = self.files.pipes;
+        objects.ptys = self.files.ptys;
         objects.inodes = self.files.inodes;
         objects.sockets = self.files.sockets;
         objects.mms = self.memory.mms;

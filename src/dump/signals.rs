@@ -41,6 +41,7 @@ pub(super) fn group(
         rlimits: details.limits,
         itimers: answers.itimers.map(|(interval, left)| (nanos(left), nanos(interval))),
         pending: pending(facts, thread, true)?,
+        terminal: None,
     })
 }
 

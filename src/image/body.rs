@@ -13,6 +13,7 @@ mod memory;
 mod signals;
 pub(super) mod sockets;
 mod task;
+pub(crate) mod terminals;
 pub(super) mod unnamed;
 
 use std::collections::{HashMap, VecDeque};
@@ -100,6 +101,8 @@ enum ObjectKind {
     Cred,
     User,
     GroupInfo,
+    TtyMaster,
+    TtySlave,
     Socket,
 }
 
@@ -123,6 +126,8 @@ impl ObjectKind {
             ObjectKind::Cred => "CRED",
             ObjectKind::User => "USER",
             ObjectKind::GroupInfo => "GROUPINFO",
+            ObjectKind::TtyMaster => "TTY of a master",
+            ObjectKind::TtySlave => "TTY of a slave",
             ObjectKind::Socket => "SOCK",
         }
     }
@@ -217,6 +222,7 @@ impl<S: Source> Parser<'_, S> {
             "FS" => files::fs(self)?,
             "SOCK" => sockets::socket(self)?,
             "SIGHAND" => signals::actions(self)?,
+            "TTY" => terminals::read(self)?,
             "NS" => creds::ns(self)?,
             "USER_NS" => creds::user_ns(self)?,
             "CRED" => creds::cred(self)?,

@@ -10,6 +10,8 @@ pub struct Objects {
     pub files: Vec<OpenFile>,
     /// Pipes, named ones too.
     pub pipes: Vec<Pipe>,
+    /// Pairs of pseudo terminals.
+    pub ptys: Vec<Pty>,
     /// Regular files that no path leads to.
     pub inodes: Vec<Inode>,
     /// Sockets.
@@ -84,6 +86,13 @@ pub enum FileKind {
     Unnamed {
         /// Index in [`Objects::inodes`].
         inode: usize,
+    },
+    /// An end of a pair of pseudo terminals.
+    Tty {
+        /// Index in [`Objects::ptys`].
+        pty: usize,
+        /// Whether it is the master.
+        master: bool,
     },
     /// A socket.
     Socket {
@@ -174,6 +183,38 @@ impl TimerFd {
         let clocks = [libc::CLOCK_REALTIME_ALARM, libc::CLOCK_BOOTTIME_ALARM];
         clocks.iter().any(|&clock| self.clock == clock as u32)
     }
+}
+
+/// A pair of pseudo terminals, see pty(7). Nothing waits in it to be read.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Pty {
+    /// The number of the slave in /dev/pts.
+    pub index: u32,
+    /// Settings of the line, as struct termios2 has them: c_iflag, c_oflag, c_cflag, c_lflag.
+    pub modes: [u32; 4],
+    /// Input and output speed.
+    pub speeds: [u32; 2],
+    /// Line discipline; 0 is N_TTY.
+    pub line: u8,
+    /// Control characters.
+    pub characters: [u8; 19],
+    /// Rows, columns, and their size in pixels.
+    pub window: [u16; 4],
+    /// The master reads packets (TIOCPKT).
+    pub packet: bool,
+    /// The slave cannot be opened (TIOCSPTLCK).
+    pub locked: bool,
+    /// The slave cannot be opened again (TIOCEXCL).
+    pub exclusive: bool,
+}
+
+/// The controlling terminal of a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Terminal {
+    /// Index in [`Objects::ptys`].
+    pub pty: usize,
+    /// Tag of the pid object of the foreground process group, 0 where there is none.
+    pub foreground: i32,
 }
 
 /// A pipe.
@@ -357,6 +398,8 @@ pub struct Signal {
     pub itimers: [(u64, u64); 3],
     /// Signals pending for the whole group.
     pub pending: Pending,
+    /// The controlling terminal, of a session leader.
+    pub terminal: Option<Terminal>,
 }
 
 /// Credentials.

@@ -12,6 +12,7 @@ mod layout;
 mod memory;
 mod objects;
 mod sockets;
+mod terminals;
 mod unnamed;
 
 use std::collections::{HashMap, VecDeque};
@@ -120,6 +121,8 @@ enum Thing<'a> {
     FileTable(usize),
     File(usize),
     Pipe(usize),
+    /// An end of a pair: its index, and whether it is the master.
+    Tty(usize, bool),
     /// A file without a name.
     Unnamed(usize),
     Socket(usize),
@@ -153,6 +156,7 @@ impl Thing<'_> {
             Thing::Cred(_) => 14,
             Thing::User(_) => 15,
             Thing::Groups(_) => 16,
+            Thing::Tty(..) => 18,
             Thing::Socket(_) => 17,
         }
     }

@@ -129,6 +129,7 @@ impl Compiler<'_> {
         let leads = self.plan.session_leader(task) == Some(task);
         if leads {
             p.push(call(libc::SYS_setsid, &[]));
+            self.take_terminal(p, task);
         } else if founds && early {
             p.push(found);
         }
@@ -215,6 +216,7 @@ impl Compiler<'_> {
         let count = self.plan.tasks.len() as u32;
         arrive(p, &self.facts.layout, Stage::Groups, count, &last);
         await_release(p, &self.facts.layout, Stage::Groups);
+        self.set_foreground(p, task);
     }
 
     fn set_group(&mut self, p: &mut Program, task: usize) {

@@ -103,6 +103,8 @@ pub struct Facts {
     pub own: Settings,
     /// Credentials of the caller, likewise.
     pub cred: Cred,
+    /// Numbers in /dev/pts that are taken.
+    pub ptys: Vec<u32>,
     /// Whether the kernel can give a POSIX timer a wanted id.
     pub timer_ids: bool,
     /// POSIX timers of the caller, for the case that it becomes the task itself.

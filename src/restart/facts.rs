@@ -75,6 +75,7 @@ pub fn gather(
         rlimits: std::array::from_fn(|resource| process::rlimit(resource as u32)),
         handlers: (region.0 + orphan, region.0 + fault),
         own: own_settings(&status)?,
+        ptys: if options.mnt_pty { Vec::new() } else { ptys() },
         timer_ids: process::gives_timer_ids(),
         own_timers: own_timers(),
         dump_filter: own_dump_filter(),
@@ -114,6 +115,12 @@ pub fn own_settings(status: &procfs::Status) -> Result<Settings, Error> {
         thp_disabled: process.thp_disabled,
         ambient: status.caps[4],
     })
+}
+
+/// Numbers of the pseudo terminals that there are.
+fn ptys() -> Vec<u32> {
+    let entries = std::fs::read_dir("/dev/pts").into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
 }
 
 /// Ids of the POSIX timers of this process.

@@ -123,6 +123,7 @@ fn facts(head: &ImageHead, plan: &Plan, body: &Body, mode: Mode) -> Result<Facts
         rlimits: [(u64::MAX, u64::MAX); 16],
         handlers: (region.0, region.0),
         own: root.and_then(|live| live.settings.clone()).unwrap_or_default(),
+        ptys: Vec::new(),
         timer_ids: true,
         own_timers: Vec::new(),
         dump_filter,

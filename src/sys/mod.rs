@@ -26,6 +26,8 @@ pub mod sched;
 
 pub mod signal;
 
+pub mod terminal;
+
 pub mod remote;
 
 pub mod inspect;

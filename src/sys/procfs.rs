@@ -40,6 +40,10 @@ pub struct Stat {
     pub group: i32,
     /// Number of its session.
     pub session: i32,
+    /// Device number of its controlling terminal, 0 for none.
+    pub terminal: u32,
+    /// Foreground process group of that terminal, -1 for none.
+    pub foreground: i32,
     /// How many threads its group has.
     pub threads: u64,
     /// Signal that the parent gets when it ends; -1 for a thread that does not lead.
@@ -67,6 +71,8 @@ pub fn stat(data: &[u8]) -> Option<Stat> {
         ppid: field(4)?.parse().ok()?,
         group: field(5)?.parse().ok()?,
         session: field(6)?.parse().ok()?,
+        terminal: field(7)?.parse::<i32>().ok()? as u32,
+        foreground: field(8)?.parse().ok()?,
         threads: field(20)?.parse().ok()?,
         exit_signal: field(38)?.parse().ok()?,
         exit_code: field(52)?.parse().ok()?,

@@ -322,7 +322,7 @@ impl Maker {
         }
         let cred = self.cred();
         let mut was = None;
-        let kind = match self.random.below(if mapped { 3 } else { 7 }) {
+        let kind = match self.random.below(if mapped { 3 } else { 8 }) {
             0 | 1 => {
                 was = self.random.one_in(2).then(|| Was {
                     mode: self.random.word() as u32,
@@ -336,6 +336,7 @@ impl Maker {
             3 => self.nameless(),
             4 => FileKind::Pipe { pipe: self.pipe() },
             5 => FileKind::Socket { socket: self.socket() },
+            6 => FileKind::Tty { pty: self.pty(), master: self.random.one_in(2) },
             _ => FileKind::Fifo { pipe: self.pipe(), path: self.path() },
         };
         self.out.files.push(OpenFile {
@@ -599,6 +600,27 @@ impl Maker {
         self.out.sighands.len() - 1
     }
 
+    fn pty(&mut self) -> usize {
+        let known = self.out.ptys.len();
+        if known > 0 && self.random.one_in(2) {
+            return self.random.below(known as u64) as usize;
+        }
+        let mut word = || self.random.word() as u32;
+        let pty = Pty {
+            index: word(),
+            modes: [(); 4].map(|()| word()),
+            speeds: [word(), word()],
+            line: 0,
+            characters: [word() as u8; 19],
+            window: [(); 4].map(|()| word() as u16),
+            packet: word() % 2 == 0,
+            locked: word() % 2 == 0,
+            exclusive: word() % 2 == 0,
+        };
+        self.out.ptys.push(pty);
+        known
+    }
+
     fn signal(&mut self) -> usize {
         let mut signal = Signal::default();
         for (index, limit) in signal.rlimits.iter_mut().enumerate() {
@@ -608,6 +630,10 @@ impl Maker {
             *timer = (self.random.word(), self.random.word());
         }
         signal.pending = self.pending();
+        if self.random.one_in(3) {
+            let foreground = i32::from(self.random.one_in(2));
+            signal.terminal = Some(Terminal { pty: self.pty(), foreground });
+        }
         self.out.signals.push(signal);
         self.out.signals.len() - 1
     }

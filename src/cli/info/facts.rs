@@ -121,6 +121,11 @@ pub fn what(kind: &FileKind, objects: &Objects) -> (&'static str, String) {
             Some(Origin::Deleted { path }) => ("deleted", format!("{} (deleted)", printable(path))),
             None => ("deleted", "deleted".to_owned()),
         },
+        FileKind::Tty { pty, master } => {
+            let number = objects.ptys.get(*pty).map_or(0, |pty| pty.index);
+            let end = if *master { "master" } else { "slave" };
+            ("terminal", format!("terminal {number}, {end}"))
+        }
         FileKind::Socket { socket } => ("socket", format!("socket {socket}")),
         FileKind::EventFd { count, .. } => ("eventfd", format!("eventfd, count {count}")),
         FileKind::TimerFd(timer) => ("timerfd", format!("timerfd, clock {}", timer.clock)),

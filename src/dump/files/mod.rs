@@ -7,6 +7,7 @@ mod epoll;
 mod pipes;
 mod plain;
 mod sockets;
+mod terminals;
 mod timers;
 mod unnamed;
 
@@ -20,7 +21,7 @@ use super::facts::Facts;
 use super::gather::Seen;
 use super::names::{self, Names};
 use crate::error::DumpError;
-use crate::image::{Descriptor, FileKind, FileTable, Inode, OpenFile, Pipe, Socket};
+use crate::image::{Descriptor, FileKind, FileTable, Inode, OpenFile, Pipe, Pty, Socket};
 use crate::sys::procfs;
 use crate::sys::{inspect, kcmp, process};
 use pipes::Ends;
@@ -64,6 +65,9 @@ pub(super) struct Files {
     timers: Vec<(usize, Holder)>,
     epolls: Vec<epoll::Unresolved>,
     pipe_index: HashMap<Key, usize>,
+    /// Pairs of pseudo terminals.
+    pub ptys: Vec<Pty>,
+    pairs: Vec<terminals::Pair>,
     found_sockets: Vec<sockets::Found>,
 }
 
@@ -162,6 +166,8 @@ impl Files {
             timers: Vec::new(),
             epolls: Vec::new(),
             pipe_index: HashMap::new(),
+            ptys: Vec::new(),
+            pairs: Vec::new(),
             found_sockets: Vec::new(),
         }
     }
@@ -250,11 +256,14 @@ impl Files {
             }
             libc::S_IFCHR => {
                 let device = (libc::major(seen.meta.rdev()), libc::minor(seen.meta.rdev()));
-                if !PLAIN_DEVICES.contains(&device) {
+                if let Some(kind) = self.terminal(facts, seen)? {
+                    kind
+                } else if PLAIN_DEVICES.contains(&device) {
+                    mode |= MODE_SEEK | MODE_POSITIONED;
+                    self.named(seen).map_err(|reason| refuse(&reason))?
+                } else {
                     return Err(refuse(device_reason(device)));
                 }
-                mode |= MODE_SEEK | MODE_POSITIONED;
-                self.named(seen).map_err(|reason| refuse(&reason))?
             }
             libc::S_IFIFO => self.pipe(facts, seen, flags).map_err(|reason| refuse(&reason))?,
             libc::S_IFSOCK => self.socket(facts, seen),
@@ -268,6 +277,7 @@ impl Files {
     /// When all descriptors are known: what one look at a descriptor does not tell.
     pub fn finish(&mut self, all: &[Facts]) -> Result<(), DumpError> {
         self.read_pipes(all)?;
+        self.read_terminals(all)?;
         self.read_sockets(all)?;
         self.resolve_epolls(all)?;
         for &(object, holder) in &self.timers {

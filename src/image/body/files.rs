@@ -93,6 +93,13 @@ pub(super) fn file<S: Source>(parser: &mut Parser<'_, S>) -> Result<Object, Imag
         (4, None) => FileKind::Socket {
             socket: parser.index(&record, record.i32::<48>(), ObjectKind::Socket)?,
         },
+        (5, None) => match parser.find(record.i32::<48>()) {
+            Some((ObjectKind::TtyMaster, pty)) => FileKind::Tty { pty, master: true },
+            _ => FileKind::Tty {
+                pty: parser.index(&record, record.i32::<48>(), ObjectKind::TtySlave)?,
+                master: false,
+            },
+        },
         (6, None) => FileKind::Epoll { items: Vec::new() },
         (7, None) => event_fd(&record)?,
         _ => {

@@ -4,7 +4,7 @@
 use super::{Object, ObjectKind, Parser, add};
 use crate::error::ImageError;
 use crate::image::cursor::{Source, arrays};
-use crate::image::{Pending, SigAction, SigHand, Signal, records};
+use crate::image::{Pending, SigAction, SigHand, Signal, Terminal, records};
 
 /// Most bytes of a SIGPENDING payload: some 47000 queued signals.
 const PENDING_MOST: u32 = 4 << 20;
@@ -45,10 +45,17 @@ pub(super) fn signal<S: Source>(parser: &mut Parser<'_, S>) -> Result<Signal, Im
     for (to, from) in itimers.iter_mut().zip(arrays::<16>(&record.bytes::<264, 48>())) {
         *to = halves(from);
     }
-    if record.i32::<312>() != 0 {
-        return Err(record.unsupported("controlling terminals"));
-    }
-    Ok(Signal { rlimits, itimers, pending: pending(parser)? })
+    let terminal = match (record.i32::<312>(), record.i32::<316>()) {
+        (0, _) => None,
+        (tag, foreground) => {
+            let pty = parser.index(&record, tag, ObjectKind::TtySlave)?;
+            if foreground != 0 {
+                parser.index(&record, foreground, ObjectKind::Pid)?;
+            }
+            Some(Terminal { pty, foreground })
+        }
+    };
+    Ok(Signal { rlimits, itimers, pending: pending(parser)?, terminal })
 }
 
 /// Pending signals.

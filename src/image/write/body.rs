@@ -165,11 +165,15 @@ impl Writer<'_> {
     }
 
     fn signal(&mut self, signal: &Signal) -> Result<(), ImageError> {
+        let terminal = match signal.terminal {
+            Some(terminal) => (self.tty(terminal.pty, false)?, terminal.foreground),
+            None => (0, 0),
+        };
         self.out.record(records::SIGNAL, |r| {
             for &(first, second) in signal.rlimits.iter().chain(&signal.itimers) {
                 r.u64(first).u64(second);
             }
-            r.zeros(16);
+            r.i32(terminal.0).i32(terminal.1).zeros(8);
         })?;
         self.pending(&signal.pending)
     }

@@ -133,6 +133,12 @@ impl<'a> Writer<'a> {
             }
             FileKind::Pipe { pipe } => self.pipe(2, file, cred, *pipe, None)?,
             FileKind::Fifo { pipe, path } => self.pipe(3, file, cred, *pipe, Some(path))?,
+            FileKind::Tty { pty, master } => {
+                let tty = self.tty(*pty, *master)?;
+                self.file_record(5, file, cred, |r| {
+                    r.i32(tty).zeros(4);
+                })?;
+            }
             FileKind::Socket { socket } => {
                 let socket = self.socket(*socket)?;
                 self.file_record(4, file, cred, |r| {

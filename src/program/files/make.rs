@@ -55,6 +55,7 @@ impl Compiler<'_> {
             FileKind::Pipe { .. }
             | FileKind::Fifo { .. }
             | FileKind::Unnamed { .. }
+            | FileKind::Tty { .. }
             | FileKind::Socket { .. } => -1,
         }
     }
@@ -70,6 +71,7 @@ impl Compiler<'_> {
         match group {
             Group::Pipe(pipe) => self.make_pipe(p, model, pipe, files),
             Group::Unnamed(inode) => self.make_unnamed(p, model, inode, files),
+            Group::Pty(pty) => self.make_pty(p, model, pty, files),
             Group::Sockets => self.make_sockets(p, model, files),
         }
     }

@@ -10,6 +10,7 @@ mod make;
 mod pipes;
 mod slots;
 mod sockets;
+mod terminals;
 mod unnamed;
 
 use std::collections::{BTreeMap, HashMap};

@@ -21,6 +21,9 @@ pub(super) enum Group {
     /// All that is open of a regular file without a name. It is always made by the root task: it may be
     /// mapped too.
     Unnamed(usize),
+    /// The ends of a pair of pseudo terminals. It is always made by the root task, so that the pairs get their
+    /// numbers in order.
+    Pty(usize),
     /// All sockets: they know each other by their names.
     Sockets,
 }
@@ -31,6 +34,7 @@ impl Group {
         match *kind {
             FileKind::Pipe { pipe } | FileKind::Fifo { pipe, .. } => Some(Group::Pipe(pipe)),
             FileKind::Unnamed { inode } => Some(Group::Unnamed(inode)),
+            FileKind::Tty { pty, .. } => Some(Group::Pty(pty)),
             FileKind::Socket { .. } => Some(Group::Sockets),
             FileKind::Named { .. }
             | FileKind::EventFd { .. }
@@ -65,6 +69,8 @@ pub(in crate::program) struct Slots {
     log: bool,
     files: HashMap<usize, i32>,
     shms: HashMap<usize, i32>,
+    /// Slaves that are the controlling terminal of a session.
+    terminals: HashMap<usize, i32>,
     /// For memfds that are sealed last: a descriptor that may do it.
     sealers: HashMap<usize, i32>,
     /// The first number behind all slots.
@@ -88,6 +94,7 @@ impl Slots {
             log: facts.log.is_some(),
             files: HashMap::new(),
             shms: HashMap::new(),
+            terminals: HashMap::new(),
             sealers: HashMap::new(),
             next: base + 3,
             groups: BTreeSet::new(),
@@ -126,7 +133,7 @@ impl Slots {
         for (&file, &count) in &users {
             let group = group_of(file);
             let shared = match &group {
-                Some(Group::Unnamed(_)) => true,
+                Some(Group::Unnamed(_) | Group::Pty(_)) => true,
                 Some(group) => group_users.get(group).is_some_and(|u| u.len() > 1),
                 None => count > 1,
             };
@@ -134,6 +141,12 @@ impl Slots {
                 slots.files.insert(file, slots.next);
                 slots.next += 1;
                 slots.groups.extend(group);
+            }
+        }
+        for signal in &body.objects.signals {
+            if let Some(terminal) = signal.terminal {
+                slots.terminals.insert(terminal.pty, slots.next);
+                slots.next += 1;
             }
         }
         for shm in 0..body.objects.shms.len() {
@@ -182,6 +195,11 @@ impl Slots {
 
     pub(in crate::program) fn file(&self, file: usize) -> Option<i32> {
         self.files.get(&file).copied()
+    }
+
+    /// A slave that is the controlling terminal of a session.
+    pub(in crate::program) fn terminal(&self, pty: usize) -> Option<i32> {
+        self.terminals.get(&pty).copied()
     }
 
     pub(in crate::program) fn shm(&self, shm: usize) -> Option<i32> {

@@ -1,0 +1,132 @@
+//! Pseudo terminals: pairs whose master is in the tree.
+
+use std::os::unix::fs::MetadataExt;
+
+use super::{Files, Holder};
+use crate::dump::facts::Facts;
+use crate::dump::gather::Seen;
+use crate::error::DumpError;
+use crate::image::{FileKind, Pty};
+use crate::sys::terminal;
+
+/// First and last major number of the slaves; each major has 256 of them.
+const SLAVE_MAJORS: std::ops::RangeInclusive<u32> = 136..=143;
+/// The device that makes a pair when it is opened.
+const PTMX: (u32, u32) = (5, 2);
+
+/// The ends of a pair that were found in the tree.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Pair {
+    index: u32,
+    master: Option<Holder>,
+    slave: Option<Holder>,
+    /// The devpts that the slave is in.
+    device: Option<u64>,
+    /// How many open file descriptions the master has.
+    masters: u32,
+}
+
+/// Number in /dev/pts of a slave, by its device number.
+pub(super) fn slave_number((major, minor): (u32, u32)) -> Option<u32> {
+    SLAVE_MAJORS.contains(&major).then(|| (major - SLAVE_MAJORS.start()) * 256 + minor)
+}
+
+impl Files {
+    /// What a character device is that is an end of a pair; None where it is no such thing.
+    pub(super) fn terminal(
+        &mut self,
+        facts: &Facts,
+        seen: &Seen,
+    ) -> Result<Option<FileKind>, DumpError> {
+        let rdev = (libc::major(seen.meta.rdev()), libc::minor(seen.meta.rdev()));
+        let holder = Holder::new(facts, seen);
+        let (index, master) = match slave_number(rdev) {
+            Some(index) => (index, false),
+            None if rdev == PTMX => {
+                let number = terminal::number(&holder.copy()?);
+                (number.map_err(holder.failed("ask for the number of"))?, true)
+            }
+            None => return Ok(None),
+        };
+        let pty = self.pty(index);
+        let Some(pair) = self.pairs.get_mut(pty) else { return Ok(None) };
+        if master {
+            pair.master = pair.master.or(Some(holder));
+            pair.masters += 1;
+        } else {
+            let device = *pair.device.get_or_insert(seen.meta.dev());
+            if device != seen.meta.dev() {
+                return Err(facts.refuse(seen.object(), "it is not of the same devpts as another"));
+            }
+            pair.slave = pair.slave.or(Some(holder));
+        }
+        Ok(Some(FileKind::Tty { pty, master }))
+    }
+
+    /// Index of the pair with this number.
+    fn pty(&mut self, index: u32) -> usize {
+        let known = self.pairs.iter().position(|pair| pair.index == index);
+        known.unwrap_or_else(|| {
+            let pair = Pair { index, master: None, slave: None, device: None, masters: 0 };
+            self.pairs.push(pair);
+            self.pairs.len() - 1
+        })
+    }
+
+    /// Index of the pair whose slave has this device number, as /proc/PID/stat tells it.
+    pub fn controlling(&self, device: u32) -> Option<usize> {
+        let major = device >> 8 & 0xfff;
+        let minor = device & 0xff | device >> 12 & 0xfff00;
+        let index = slave_number((major, minor))?;
+        self.pairs.iter().position(|pair| pair.index == index)
+    }
+
+    /// When all descriptors are known: the settings of the pairs.
+    pub(super) fn read_terminals(&mut self, all: &[Facts]) -> Result<(), DumpError> {
+        for pair in &self.pairs {
+            self.ptys.push(read(all, pair)?);
+        }
+        Ok(())
+    }
+}
+
+fn read(all: &[Facts], pair: &Pair) -> Result<Pty, DumpError> {
+    let Some(master) = pair.master else {
+        return Err(match pair.slave {
+            Some(slave) => slave.refuse(all, "its terminal is held by a process outside the tree"),
+            None => DumpError::Malformed { pid: 0, file: "fd".to_owned() },
+        });
+    };
+    if pair.masters > 1 {
+        return Err(master.refuse(all, "a terminal whose master was opened twice cannot be saved"));
+    }
+    let end = master.copy()?;
+    let waits = |holder: Holder, count: usize| match count {
+        0 => Ok(()),
+        _ => Err(holder.refuse(all, format!("{count} bytes wait in the terminal to be read"))),
+    };
+    waits(master, terminal::waiting(&end).map_err(master.failed("look into"))?)?;
+    let mut exclusive = false;
+    if let Some(slave) = pair.slave {
+        let end = slave.copy()?;
+        waits(slave, terminal::waiting(&end).map_err(slave.failed("look into"))?)?;
+        exclusive = terminal::is_exclusive(&end).map_err(slave.failed("look at"))?;
+    }
+    let found = terminal::settings(&end).map_err(master.failed("read the settings of"))?;
+    let [input, output, control, local, rest @ .., ispeed, ospeed] = found.termios;
+    let mut bytes = rest.iter().flat_map(|word| word.to_le_bytes());
+    let line = bytes.next().unwrap_or(0);
+    let mut characters = [0u8; 19];
+    characters.iter_mut().zip(bytes).for_each(|(to, from)| *to = from);
+    Ok(Pty {
+        index: pair.index,
+        modes: [input, output, control, local],
+        speeds: [ispeed, ospeed],
+        line,
+        characters,
+        window: found.window,
+        packet: found.packet,
+        locked: found.locked,
+        exclusive,
+    })
+}

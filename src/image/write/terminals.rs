@@ -1,0 +1,45 @@
+//! Pseudo terminals.
+#![forbid(unsafe_code)]
+
+use super::{Thing, Writer, entry};
+use crate::error::ImageError;
+use crate::image::body::terminals::{DRIVER_PTY, EXCLUSIVE, LOCKED, MASTER, SLAVE};
+use crate::image::{Pty, records};
+
+/// ICANON of the local modes.
+const CANONICAL: u32 = 2;
+
+impl Writer<'_> {
+    /// The tag of one end of a pair; that of a slave comes behind that of its master.
+    pub(super) fn tty(&mut self, index: usize, master: bool) -> Result<i32, ImageError> {
+        let pty = entry(&self.body.objects.ptys, index, records::TTY)?;
+        let link = if master { 0 } else { self.tty(index, true)? };
+        let (tag, new) = self.objref(Thing::Tty(index, master))?;
+        if new {
+            self.tty_record(pty, link, if master { MASTER } else { SLAVE })?;
+        }
+        Ok(tag)
+    }
+
+    fn tty_record(&mut self, pty: &Pty, link: i32, end: u16) -> Result<(), ImageError> {
+        let exclusive = if pty.exclusive { EXCLUSIVE } else { 0 };
+        let flags = exclusive | if pty.locked { LOCKED } else { 0 };
+        self.out.record(records::TTY, |r| {
+            r.u16(DRIVER_PTY).u16(end).i32(link).zeros(8).u32(pty.index).u32(0).u64(flags);
+            for word in pty.modes.iter().chain(&pty.speeds) {
+                r.u32(*word);
+            }
+            r.bytes(&[pty.line]).bytes(&pty.characters).zeros(4);
+            for size in pty.window {
+                r.u16(size);
+            }
+        })?;
+        let [.., local] = pty.modes;
+        let canonical = local & CANONICAL != 0;
+        self.out.record(records::TTY_LDISC, |r| {
+            // One character wakes a reader.
+            r.zeros(20).u16(1).zeros(3).bytes(&[pty.packet.into()]).zeros(3);
+            r.bytes(&[(!canonical).into(), (!canonical).into(), canonical.into()]).zeros(520);
+        })
+    }
+}
