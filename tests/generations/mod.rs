@@ -78,17 +78,41 @@ impl Run {
 
     /// Checkpoints the tree and ends it.
     pub fn checkpoint(&mut self) {
+        let (done, errors) = self.try_checkpoint();
+        assert!(done, "{errors}");
+    }
+
+    /// Checkpoints the tree and ends it as soon as nothing waits in its terminals.
+    pub fn checkpoint_when_quiet(&mut self) {
+        let deadline = Instant::now() + LIMIT;
+        loop {
+            let (done, errors) = self.try_checkpoint();
+            if done {
+                return;
+            }
+            assert!(errors.contains("wait in the terminal to be read"), "{errors}");
+            assert!(Instant::now() < deadline, "{errors}");
+            std::thread::sleep(TICK);
+        }
+    }
+
+    /// Whether the tree was checkpointed and ended, and what was said.
+    fn try_checkpoint(&mut self) -> (bool, String) {
         let image = self.path("image");
         let out = Command::new(env!("CARGO_BIN_EXE_usercr"))
             .args(["checkpoint", "--kill", &self.pid.to_string()])
             .arg(&image)
             .output();
         let out = out.expect("usercr runs");
-        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+        let errors = String::from_utf8_lossy(&out.stderr).into_owned();
+        if !out.status.success() {
+            return (false, errors);
+        }
         let bytes = fs::read(&image).expect("the image");
         usercr::image::strict::check(&bytes[..]).expect("the image is as the format says");
         self.victim = None;
         self.wait_for_end();
+        (true, errors)
     }
 
     /// Waits for the end of the restart command, if there is one.

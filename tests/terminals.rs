@@ -1,0 +1,142 @@
+//! Interactive programs in a terminal come back, twice, and take what is typed as if nothing had happened. The
+//! terminal is held by a small program that is the root of the tree (`tests/terminals/driver.c`).
+#![cfg(feature = "cli")]
+#![allow(clippy::print_stderr, reason = "says what was skipped, and why")]
+#![allow(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod dump_common;
+mod generations;
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::OnceLock;
+
+use dump_common::cc;
+use generations::{MODES, Run};
+
+fn driver() -> &'static PathBuf {
+    static DRIVER: OnceLock<PathBuf> = OnceLock::new();
+    DRIVER.get_or_init(|| {
+        let program = cc::build_dir().join("driver");
+        let mut command = cc::cc();
+        command.arg("-std=gnu11").arg("-o").arg(&program);
+        cc::succeeds(command.arg(cc::top().join("tests/terminals/driver.c")).arg("-lutil"));
+        program
+    })
+}
+
+fn is_here(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&path).any(|folder| folder.join(program).is_file());
+    if !found {
+        eprintln!("skipped: {program} is not installed");
+    }
+    found
+}
+
+/// A program in a terminal.
+struct Screen {
+    run: Run,
+    typed: u32,
+    /// Bytes of the screen that were looked at.
+    seen: usize,
+}
+
+impl Screen {
+    fn start(command: &[&str]) -> Screen {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut start = Command::new(driver());
+        start.arg(folder.path()).args(command);
+        start.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        start.env("TERM", "xterm").env("HOME", folder.path()).env("PS1", "ready> ");
+        Screen { run: Run::start_in(folder, &mut start), typed: 0, seen: 0 }
+    }
+
+    fn text(run: &Run) -> String {
+        String::from_utf8_lossy(&fs::read(run.path("screen")).unwrap_or_default()).into_owned()
+    }
+
+    /// Types these characters, under their name only when they are all there.
+    fn type_in(&mut self, text: &str) {
+        self.typed += 1;
+        let name = format!("type.{}", self.typed);
+        fs::write(self.run.path("typing"), text).expect("a file");
+        fs::rename(self.run.path("typing"), self.run.path(&name)).expect("a name");
+    }
+
+    /// Waits until this stands on the screen, behind what was looked at before.
+    fn await_text(&mut self, wanted: &str) {
+        let seen = self.seen;
+        let place = |run: &Run| Screen::text(run).get(seen..)?.find(wanted);
+        let at = self.run.wait_for(wanted, place);
+        self.seen = seen + at + wanted.len();
+    }
+
+    /// Through one more checkpoint, when all that was printed has been read.
+    fn live_on(&mut self, mode: &[&str]) -> bool {
+        self.run.checkpoint_when_quiet();
+        self.run.restart(mode)
+    }
+
+    fn ends_well(mut self) {
+        let ended = self.run.wait_for_end().expect("it was restarted");
+        assert!(ended.success(), "{ended}: {}", Screen::text(&self.run));
+    }
+}
+
+#[test]
+fn vim_with_a_text_that_is_not_saved() {
+    if !is_here("vim") {
+        return;
+    }
+    for mode in MODES {
+        let mut vim = Screen::start(&["vim", "-u", "NONE", "-n", "text"]);
+        vim.await_text("\"text\" [New");
+        vim.type_in("ifirst line\n");
+        vim.await_text("first line");
+        for generation in 1..=2 {
+            if !vim.live_on(mode) {
+                return;
+            }
+            vim.type_in(&format!("line {generation}\n"));
+            vim.await_text(&format!("line {generation}"));
+        }
+        vim.type_in("\u{1b}:wq\n");
+        let folder = vim.run.path("text");
+        vim.run.wait_for("the text", |_| fs::metadata(&folder).ok());
+        let text = |run: &Run| fs::read_to_string(run.path("text")).ok().filter(|t| !t.is_empty());
+        let text = vim.run.wait_for("the text", text);
+        assert_eq!(text, "first line\nline 1\nline 2\n\n");
+        vim.ends_well();
+    }
+}
+
+#[test]
+fn nano_with_a_text_that_is_not_saved() {
+    if !is_here("nano") {
+        return;
+    }
+    for mode in MODES {
+        let mut nano = Screen::start(&["nano", "--ignorercfiles", "text"]);
+        nano.await_text("Exit");
+        nano.type_in("first line\r");
+        nano.await_text("first line");
+        for generation in 1..=2 {
+            if !nano.live_on(mode) {
+                return;
+            }
+            nano.type_in(&format!("line {generation}\r"));
+            nano.await_text(&format!("line {generation}"));
+        }
+        // Write out, under the name that it has; exit.
+        nano.type_in("\u{f}");
+        nano.await_text("File Name to Write");
+        nano.type_in("\r");
+        nano.await_text("Wrote");
+        nano.type_in("\u{18}");
+        let text = fs::read_to_string(nano.run.path("text")).expect("the text");
+        assert_eq!(text, "first line\nline 1\nline 2\n\n");
+        nano.ends_well();
+    }
+}
