@@ -13,8 +13,9 @@ use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
-use dump_common::{Image, Victim, checkpoint};
+use dump_common::{Image, Victim, cc, checkpoint};
 use usercr::image::{FileKind, Message, SocketFamily};
 use usercr::sys::socket;
 
@@ -205,5 +206,28 @@ fn sockets_in_another_network_namespace() {
     let Some(mut victim) = in_a_namespace(false) else { return };
     let said = checkpoint(victim.pid(), false).expect_err("it cannot be saved").to_string();
     assert!(said.contains("it belongs to another network namespace than the tree"), "{said}");
+    assert!(victim.runs());
+}
+
+#[test]
+fn a_path_in_a_root_directory() {
+    // SAFETY: a number.
+    if unsafe { libc::geteuid() } != 0 {
+        eprintln!("skipped: who is not root cannot change its root directory");
+        return;
+    }
+    let folder = tempfile::tempdir().expect("folder");
+    let program = cc::build_dir().join("jailed");
+    let source = cc::top().join("tests/dump_victim/jailed.c");
+    cc::succeeds(cc::cc().arg("-std=gnu11").arg(source).arg("-o").arg(&program));
+    let mut victim = Victim::start(Command::new(program).arg(folder.path()));
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !folder.path().join("ready").exists() {
+        assert!(victim.runs() && Instant::now() < deadline, "it does not listen");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    victim.wait_asleep();
+    let said = checkpoint(victim.pid(), false).expect_err("it cannot be saved").to_string();
+    assert!(said.contains("its path /socket does not lead to it, or only in a root"), "{said}");
     assert!(victim.runs());
 }

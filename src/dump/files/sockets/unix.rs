@@ -223,7 +223,16 @@ impl<'a> Reader<'a> {
         path: &[u8],
         info: &UnixInfo,
     ) -> Result<Option<SocketFile>, DumpError> {
-        let Some(meta) = self.names.link_metadata(path) else { return Ok(None) };
+        let meta = self.names.link_metadata(path);
+        let leads = meta.as_ref().is_some_and(|meta| Some(meta.ino() as u32) == info.file);
+        let root = names::link(&format!("/proc/{}/root", found.holder.tid));
+        if !leads && root.is_ok_and(|root| root != b"/") {
+            let path = String::from_utf8_lossy(path);
+            let reason =
+                format!("its path {path} does not lead to it, or only in a root directory");
+            return Err(found.holder.refuse(self.all, reason));
+        }
+        let Some(meta) = meta else { return Ok(None) };
         let inode = Some(meta.ino() as u32);
         if meta.file_type().is_socket() && inode == info.file {
             let (uid, gid) = (meta.uid(), meta.gid());
