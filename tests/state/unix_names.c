@@ -2,6 +2,7 @@
 #include "state.h"
 #include <poll.h>
 #include <stddef.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -196,6 +197,7 @@ static void setup(void)
 
 	/* The sockets that listen have a second owner, who takes the connections that a later one makes. */
 	if (fork() == 0) {
+		NEED_EQ(prctl(PR_SET_PDEATHSIG, SIGKILL), 0);
 		for (;;) {
 			struct timespec tick = { 0, 1000000 };
 			fd = accept4(abstract, NULL, NULL, SOCK_CLOEXEC);
