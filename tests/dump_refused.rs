@@ -291,37 +291,6 @@ fn other_namespaces() {
 }
 
 #[test]
-fn stopped_by_job_control_and_still_so_afterwards() {
-    let mut command = Command::new("sleep");
-    let mut victim = Victim::start(command.arg("600"));
-    victim.wait_asleep();
-    // SAFETY: a signal to a child.
-    unsafe { libc::kill(victim.pid(), libc::SIGSTOP) };
-    let state = |victim: &Victim| {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", victim.pid())).expect("stat");
-        stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next())
-    };
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while state(&victim) != Some('T') {
-        assert!(Instant::now() < deadline, "it does not stop");
-        std::thread::yield_now();
-    }
-    let error = refusal(victim.pid());
-    assert!(error.to_string().contains("stopped by job control (signal 19)"), "{error}");
-    while state(&victim) != Some('T') {
-        assert!(Instant::now() < deadline, "it is in state {:?}", state(&victim));
-        std::thread::yield_now();
-    }
-    // SAFETY: as above.
-    unsafe { libc::kill(victim.pid(), libc::SIGCONT) };
-    while state(&victim) != Some('S') {
-        assert!(Instant::now() < deadline, "it is in state {:?}", state(&victim));
-        std::thread::yield_now();
-    }
-    assert!(victim.runs());
-}
-
-#[test]
 fn traced_by_another() {
     let mut command = Command::new("sleep");
     let victim = Victim::start(command.arg("600"));

@@ -38,6 +38,7 @@ states! {
     settings,
     signalfd,
     signals,
+    stopped,
     terminal,
     threads,
     unix_names,

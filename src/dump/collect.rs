@@ -15,7 +15,7 @@ use super::inject::{self, Subject};
 use super::memory::{Memory, Pages};
 use super::names::Names;
 use super::stop::Tree;
-use super::{head, ids, parallel, settings, signals, timers};
+use super::{head, ids, leftover, parallel, settings, signals, timers};
 use crate::error::DumpError;
 use crate::image::{
     Body, Cred, Fs, HeadExtra, ImageHead, Live, TaskIds, TaskState, Terminal, Zombie,
@@ -69,7 +69,11 @@ pub(super) fn collect(tree: &Tree, flags: u32, container: bool) -> Result<Snapsh
     for facts in &all {
         let own = reads.next_if(|r| r.facts.index == facts.index);
         states.push(match own {
-            Some(read) => TaskState::Live(Box::new(builder.live(tree, &processes, read)?)),
+            Some(read) => {
+                let job_stop = signals::job_stop(facts, &all);
+                let live = builder.live(tree, &processes, read)?;
+                TaskState::Live(Box::new(Live { job_stop, ..live }))
+            }
             None => TaskState::Zombie(zombie(facts)),
         });
     }
@@ -96,7 +100,7 @@ fn look(tree: &Tree, vdso: &[u8]) -> Result<(Vec<Facts>, Processes), DumpError> 
         let mut ran = false;
         for facts in &all {
             if let Some(thread) = tree.thread(facts.place) {
-                ran |= inject::run_out(facts, thread, maps_of(&processes, facts.pid), vdso)?;
+                ran |= leftover::run_out(facts, thread, maps_of(&processes, facts.pid), vdso)?;
             }
         }
         if !ran {
@@ -278,6 +282,7 @@ impl Builder {
             rseq: machine.rseq,
             settings: Some(settings),
             timers,
+            job_stop: None,
         })
     }
 

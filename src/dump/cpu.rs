@@ -19,10 +19,10 @@ use crate::sys::ptrace::{Registers, Tracee};
 const ERESTARTSYS: u64 = -512i64 as u64;
 const ERESTARTNOINTR: u64 = -513i64 as u64;
 const ERESTARTNOHAND: u64 = -514i64 as u64;
-const ERESTART_RESTARTBLOCK: u64 = -516i64 as u64;
+pub(super) const ERESTART_RESTARTBLOCK: u64 = -516i64 as u64;
 const EINTR: u64 = -(libc::EINTR as i64) as u64;
 /// Bytes of the `syscall` instruction.
-const SYSCALL_LENGTH: u64 = 2;
+pub(super) const SYSCALL_LENGTH: u64 = 2;
 /// Code segment of a 64-bit task.
 const USER64_CS: u64 = 0x33;
 /// CKPT_RESTART_BLOCK_NONE and _HRTIMER_NANOSLEEP of the image format.

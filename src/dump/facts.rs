@@ -27,6 +27,8 @@ pub(super) struct Facts {
     pub stat: Stat,
     /// /proc/PID/task/TID/status.
     pub status: Status,
+    /// Whether it is stopped by job control too, and by which signal.
+    pub job_stop: Option<i32>,
     /// Inode numbers of [`NAMESPACES`].
     namespaces: [u64; 7],
 }
@@ -42,6 +44,7 @@ impl Facts {
             zombie: tid.is_none(),
             stat: Stat::default(),
             status: Status::default(),
+            job_stop: None,
             namespaces: [0; 7],
         }
     }
@@ -121,10 +124,7 @@ fn task(stub: &Stub, own: &Status) -> Result<Facts, DumpError> {
     if facts.zombie {
         return Ok(facts);
     }
-    if let Some(signal) = stub.job_stop {
-        let reason = format!("it is stopped by job control (signal {signal})");
-        return Err(facts.refuse("the task", reason));
-    }
+    facts.job_stop = stub.job_stop;
     refuse_privileges(&facts, own)?;
     facts.namespaces = namespaces(&facts)?;
     Ok(facts)

@@ -19,7 +19,7 @@ use crate::sys::remote::{self, ANSWERS, Answers, Job};
 use crate::sys::vdso;
 
 /// How long the few system calls may take in one task.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 /// Processes that are asked at the same time: each needs a descriptor.
 const BATCH: usize = 128;
 /// Largest negated errno.
@@ -152,50 +152,11 @@ fn find_place(subject: &Subject<'_>, memory: &File) -> Result<(u64, Vec<u8>), Du
 }
 
 /// Offsets in a vdso at which the code may be placed.
-fn places(pristine: &[u8]) -> impl Iterator<Item = usize> + use<> {
+pub(super) fn places(pristine: &[u8]) -> impl Iterator<Item = usize> + use<> {
     let size = remote::size().next_multiple_of(16);
     let first = vdso::contents_end(pristine).map_or(usize::MAX, |end| end as usize);
     let (first, length) = (first.min(pristine.len()).next_multiple_of(16), pristine.len());
     (first..length).step_by(size).filter(move |at| at + size <= length)
-}
-
-/// A thread whose checkpointer has died may be in the code still. Lets it run to the end of it; says
-/// whether it had to, so that its mappings have changed.
-pub(super) fn run_out(
-    facts: &Facts,
-    thread: &Thread,
-    maps: &[Mapping],
-    pristine: &[u8],
-) -> Result<bool, DumpError> {
-    let (Some(mapping), Some(first)) = (vdso(maps), places(pristine).next()) else {
-        return Ok(false);
-    };
-    let failed = |what: &str| DumpError::task(facts.tid, what.to_owned());
-    let tracee = &thread.tracee;
-    let deadline = Instant::now() + PATIENCE;
-    let mut ran = false;
-    // A 32-bit task is refused later.
-    while tracee
-        .registers()
-        .is_ok_and(|r| (mapping.start + first as u64..mapping.end).contains(&r.rip))
-    {
-        if Instant::now() >= deadline {
-            let reason = "it does not leave what another checkpointer has left in it".to_owned();
-            return Err(DumpError::Busy { pid: facts.tid, reason });
-        }
-        ran = true;
-        tracee.resume(0).map_err(failed("let it run"))?;
-        std::thread::sleep(Duration::from_micros(50));
-        tracee.interrupt().map_err(failed("interrupt"))?;
-        while let Stop::Signal(signal) =
-            tracee.wait_stop(deadline).map_err(failed("wait until it stops"))?
-        {
-            tracee.interrupt().map_err(failed("interrupt"))?;
-            tracee.resume(signal).map_err(failed("let it run"))?;
-        }
-        super::cpu::run_again(tracee).map_err(failed("let its system call go on"))?;
-    }
-    Ok(ran)
 }
 
 /// A signal that stops a traced task but does nothing to an untraced one: not caught, not blocked, and

@@ -13,6 +13,7 @@ mod gather;
 mod head;
 mod ids;
 mod inject;
+mod leftover;
 mod memory;
 mod names;
 pub mod output;

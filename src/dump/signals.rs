@@ -6,7 +6,8 @@ use super::facts::Facts;
 use super::gather::Details;
 use super::stop::Thread;
 use crate::error::DumpError;
-use crate::image::{Pending, SigAction, SigHand, Signal};
+use crate::image::{JobStop, Pending, SigAction, SigHand, Signal};
+use crate::sys::procfs;
 use crate::sys::ptrace::SigInfo;
 use crate::sys::remote::Answers;
 
@@ -43,6 +44,34 @@ pub(super) fn group(
         pending: pending(facts, thread, true)?,
         terminal: None,
     })
+}
+
+/// Whether job control has stopped the group that this task leads, or has led since its first thread
+/// ended. `all` are the facts of all tasks.
+pub(super) fn job_stop(facts: &Facts, all: &[Facts]) -> Option<JobStop> {
+    if !facts.leads() {
+        return None;
+    }
+    let members = || all.iter().filter(|f| f.pid == facts.pid && !f.zombie);
+    // Most groups have one thread: nobody else need be looked for.
+    let alone = facts.stat.threads == 1;
+    let signal = match facts.job_stop {
+        Some(signal) => signal,
+        None if alone => return None,
+        None => members().find_map(|f| f.job_stop)?,
+    };
+    let continued = 1u64 << (libc::SIGCONT - 1);
+    let pending = |f: &Facts| f.status.pending | f.status.shared_pending;
+    if members().any(|f| pending(f) & continued != 0) {
+        // It has come since we stopped the tree, and has ended this stop.
+        return None;
+    }
+    // From Linux 5.18 on, the exit code of a stopped group is what waitpid(2) has not yet told. Before
+    // that, it is taken for told, as a shell would have seen to it.
+    let group = procfs::read(&format!("/proc/{}/stat", facts.pid)).ok();
+    let untold = group.as_deref().and_then(procfs::stat).is_some_and(|s| s.exit_code == signal);
+    let complete = members().all(|f| f.job_stop.is_some());
+    Some(JobStop { signal, untold: untold || !complete })
 }
 
 /// Signals that wait for the thread, or for its group.

@@ -180,11 +180,13 @@ impl Tree {
             let tid = thread.tracee.tid();
             let stop = thread.tracee.wait_stop(deadline).map_err(|e| busy(tid, e))?;
             match stop {
-                Stop::Interrupted | Stop::Group(_) => {
+                Stop::Group(signal) => {
+                    // What its call returns is the work of that signal, not ours.
                     thread.stopped = true;
-                    if let Stop::Group(signal) = stop {
-                        thread.job_stop = Some(signal);
-                    }
+                    thread.job_stop = Some(signal);
+                }
+                Stop::Interrupted => {
+                    thread.stopped = true;
                     let done = cpu::run_again(&thread.tracee);
                     done.map_err(DumpError::task(tid, "let its system call go on"))?;
                 }

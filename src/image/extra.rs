@@ -4,7 +4,7 @@
 
 use super::cursor::{Cursor, Fixed, Source, arrays};
 use super::records::{self, FIRST_EXTRA};
-use super::{HeadExtra, ImageHead, PosixTimer, Rseq, Settings, TaskIds, Vdso};
+use super::{HeadExtra, ImageHead, JobStop, PosixTimer, Rseq, Settings, TaskIds, Vdso};
 use crate::error::ImageError;
 
 /// Reads our records behind the task table. The cursor is then in front of the first task.
@@ -56,6 +56,8 @@ pub(crate) struct TaskExtra {
     pub settings: Option<Settings>,
     /// POSIX_TIMER.
     pub timers: Vec<PosixTimer>,
+    /// JOB_STOP.
+    pub job_stop: Option<JobStop>,
 }
 
 /// Bits of the flags of a SETTINGS record.
@@ -112,6 +114,11 @@ pub(crate) fn read_task<S: Source>(
                 return Err(header.bad(name, "must come once, in words of 64 bits"));
             }
             settings.affinity = arrays::<8>(&bytes).map(|&word| u64::from_le_bytes(word)).collect();
+        } else if header.kind == records::JOB_STOP.number {
+            let stop = job_stop(&cursor.fixed::<16>(&header, name)?)?;
+            if extra.job_stop.replace(stop).is_some() {
+                return Err(header.bad(name, "comes twice"));
+            }
         } else if records::kind(header.kind).is_some() {
             return Err(header.bad(name, "does not belong behind a task"));
         } else {
@@ -119,6 +126,14 @@ pub(crate) fn read_task<S: Source>(
         }
     }
     Ok(extra)
+}
+
+fn job_stop(record: &Fixed<16>) -> Result<JobStop, ImageError> {
+    let (signal, untold) = (record.i32::<8>(), record.u32::<12>());
+    if !JobStop::SIGNALS.contains(&signal) || untold > 1 {
+        return Err(record.bad(format!("signal {signal}, flags {untold:#x}")));
+    }
+    Ok(JobStop { signal, untold: untold == 1 })
 }
 
 fn settings(record: &Fixed<88>) -> Result<Settings, ImageError> {

@@ -79,6 +79,8 @@ pub struct Live {
     pub settings: Option<Settings>,
     /// POSIX timers of the process (extra records), ascending by id; none but in the leader.
     pub timers: Vec<PosixTimer>,
+    /// Whether job control has stopped its thread group (extra record); of one thread of it.
+    pub job_stop: Option<JobStop>,
 }
 
 /// A timer as timer_create(2) makes it.
@@ -100,6 +102,20 @@ pub struct PosixTimer {
     pub left: u64,
     /// Nanoseconds between later expirations, 0: there are none.
     pub interval: u64,
+}
+
+/// A thread group that a signal has stopped, until SIGCONT comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct JobStop {
+    /// SIGSTOP, SIGTSTP, SIGTTIN or SIGTTOU.
+    pub signal: i32,
+    /// Whether its parent can still learn of it by waitpid(2) with WUNTRACED.
+    pub untold: bool,
+}
+
+impl JobStop {
+    /// The signals that stop.
+    pub const SIGNALS: [i32; 4] = [libc::SIGSTOP, libc::SIGTSTP, libc::SIGTTIN, libc::SIGTTOU];
 }
 
 /// Settings of a task that version 6 has no place for. Those of a process are the same in all its threads.

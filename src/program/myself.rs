@@ -74,6 +74,11 @@ impl Compiler<'_> {
         self.change_root(&mut p, live);
         self.settings(&mut p, live);
         self.prctl(&mut p, libc::PR_SET_PDEATHSIG, live.pdeath_signal as u64);
+        if live.job_stop.is_some() {
+            // It goes on with the rest of this program when SIGCONT comes.
+            p.push(self.copy_pid(0, std::mem::offset_of!(Insn, arg)));
+            p.push(call(libc::SYS_kill, &[0, libc::SIGSTOP as u64]));
+        }
         self.hand_over(&mut p, live, farewell);
         p
     }

@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant};
 
 use super::freezer::Freezer;
+use super::jobs;
 use super::launch::Tree;
 use super::watch::Watch;
 use crate::error::{Error, RestartError};
@@ -30,14 +31,19 @@ const ERESTART_RESTARTBLOCK: i64 = -516;
 const NANOSLEEP: u64 = 2;
 
 /// A live task, traced.
-struct Traced<'a> {
-    index: usize,
-    live: &'a Live,
+pub(super) struct Traced<'a> {
+    /// Index in the task table.
+    pub index: usize,
+    /// Its state in the image.
+    pub live: &'a Live,
     /// Whether it is the one of its thread group that unmaps the vm.
-    leads: bool,
+    pub leads: bool,
+    /// Address of a `syscall` instruction in it.
+    pub syscall: u64,
     /// Whether it slept, and the time is over.
     woken: bool,
-    tracee: &'a Tracee,
+    /// Its attachment.
+    pub tracee: &'a Tracee,
 }
 
 /// Traces all tasks that go on. From now on they die with this thread.
@@ -49,7 +55,7 @@ pub fn seize(watch: &Watch<'_>, tree: &mut Tree) -> Result<(), Error> {
         if let TaskState::Live(_) = state {
             let tid = tree.pids.get(index).copied().unwrap_or(0);
             let tracee = Tracee::seize(tid, Options::KILL_WITH_TRACER)
-                .map_err(|e| failed(watch, index, "attach", e))?;
+                .map_err(failed(watch, index, "attach"))?;
             tree.tracees.push(tracee);
         }
     }
@@ -71,13 +77,9 @@ pub fn finish(watch: &Watch<'_>, tree: Tree, freezer: Option<&Freezer>) -> Resul
 
 fn hand_over(watch: &Watch<'_>, tree: &Tree) -> Result<(), Error> {
     let vdso = vdso::own()?;
-    let syscall = vdso.syscall_offset().unwrap_or(0);
     let deadline = Instant::now() + LIMIT;
-    let mut tasks = traced(watch, tree);
-    let fail = |task: &Traced<'_>, what: &'static str| {
-        let index = task.index;
-        move |e| failed(watch, index, what, e)
-    };
+    let mut tasks = traced(watch, tree, vdso.syscall_offset().unwrap_or(0));
+    let fail = |task: &Traced<'_>, what: &'static str| failed(watch, task.index, what);
     for task in &tasks {
         task.tracee.interrupt().map_err(fail(task, "stop"))?;
     }
@@ -85,17 +87,15 @@ fn hand_over(watch: &Watch<'_>, tree: &Tree) -> Result<(), Error> {
         stopped(task, deadline).map_err(fail(task, "stop"))?;
     }
     for task in &mut tasks {
-        let at = code_address(watch, task.live) + syscall;
-        task.woken = sleep_again(tree, task, at, deadline).map_err(fail(task, "go on sleeping"))?;
+        task.woken = sleep_again(tree, task, deadline).map_err(fail(task, "go on sleeping"))?;
     }
+    jobs::stop(watch, tree, &tasks, deadline)?;
     for task in tasks.iter().filter(|task| task.leads) {
-        let at = code_address(watch, task.live) + syscall;
-        unmap(tree, task, at).map_err(fail(task, "unmap the vm"))?;
+        unmap(tree, task).map_err(fail(task, "unmap the vm"))?;
     }
     for task in &tasks {
         if task.leads {
-            let at = code_address(watch, task.live) + syscall;
-            unmapped(task, at, deadline).map_err(fail(task, "unmap the vm"))?;
+            unmapped(task, deadline).map_err(fail(task, "unmap the vm"))?;
         }
         set_state(task).map_err(fail(task, "set registers"))?;
     }
@@ -103,7 +103,7 @@ fn hand_over(watch: &Watch<'_>, tree: &Tree) -> Result<(), Error> {
 }
 
 /// The live tasks with their tracees, which are in the same order.
-fn traced<'a>(watch: &Watch<'a>, tree: &'a Tree) -> Vec<Traced<'a>> {
+fn traced<'a>(watch: &Watch<'a>, tree: &'a Tree, syscall: u64) -> Vec<Traced<'a>> {
     let live = watch.body.tasks.iter().enumerate().filter_map(|(index, state)| match state {
         TaskState::Live(live) => Some((index, live)),
         TaskState::Zombie(_) => None,
@@ -112,32 +112,68 @@ fn traced<'a>(watch: &Watch<'a>, tree: &'a Tree) -> Vec<Traced<'a>> {
     live.zip(&tree.tracees)
         .map(|((index, live), tracee)| {
             let leads = restorers.get(index) == Some(&index);
-            Traced { index, live, leads, woken: false, tracee }
+            let vdso = watch.body.objects.mms.get(live.mm).map_or(0, |mm| mm.vdso);
+            Traced { index, live, leads, syscall: vdso + syscall, woken: false, tracee }
         })
         .collect()
 }
 
-/// Address of the code of the vdso in a task.
-fn code_address(watch: &Watch<'_>, live: &Live) -> u64 {
-    watch.body.objects.mms.get(live.mm).map_or(0, |mm| mm.vdso)
-}
-
-fn stopped(task: &Traced<'_>, deadline: Instant) -> std::io::Result<()> {
+/// Waits until a task stops, for whatever reason.
+pub(super) fn stopped(task: &Traced<'_>, deadline: Instant) -> std::io::Result<Stop> {
     match task.tracee.wait_stop(deadline)? {
         Stop::Gone => Err(std::io::Error::from_raw_os_error(libc::ESRCH)),
-        _ => Ok(()),
+        stop => Ok(stop),
     }
+}
+
+/// Sets the registers of a stopped task so that it makes a system call.
+fn set_call(task: &Traced<'_>, number: libc::c_long, arguments: [u64; 4]) -> std::io::Result<()> {
+    let mut registers = task.tracee.registers()?;
+    registers.rip = task.syscall;
+    registers.rax = number as u64;
+    registers.orig_rax = u64::MAX;
+    [registers.rdi, registers.rsi, registers.rdx, registers.r10] = arguments;
+    task.tracee.set_registers(&registers)
+}
+
+/// Waits until a task that was let run to a system call stops at the start of it.
+fn reach_call(task: &Traced<'_>, deadline: Instant) -> std::io::Result<()> {
+    loop {
+        stopped(task, deadline)?;
+        if task.tracee.registers()?.rip != task.syscall {
+            return Ok(());
+        }
+        // A stop that was still due comes before it.
+        in_time(deadline)?;
+        task.tracee.resume_to_call(0)?;
+    }
+}
+
+/// From the start of a system call to its end: the result, negative for an error.
+fn end_call(task: &Traced<'_>, deadline: Instant) -> std::io::Result<i64> {
+    task.tracee.resume_to_call(0)?;
+    stopped(task, deadline)?;
+    Ok(task.tracee.registers()?.rax as i64)
+}
+
+/// Has a stopped task make a system call that does not wait; it is then stopped at its end. The result,
+/// negative for an error.
+pub(super) fn make_call(
+    task: &Traced<'_>,
+    number: libc::c_long,
+    arguments: [u64; 4],
+    deadline: Instant,
+) -> std::io::Result<i64> {
+    set_call(task, number, arguments)?;
+    task.tracee.resume_to_call(0)?;
+    reach_call(task, deadline)?;
+    end_call(task, deadline)
 }
 
 /// A task that slept goes on for the time that was left. Only the kernel can remember that: so the task
 /// is made to sleep, and is interrupted at once; what the kernel notes then is what it goes on with.
 /// Says whether the time is over already.
-fn sleep_again(
-    tree: &Tree,
-    task: &Traced<'_>,
-    syscall: u64,
-    deadline: Instant,
-) -> std::io::Result<bool> {
+fn sleep_again(tree: &Tree, task: &Traced<'_>, deadline: Instant) -> std::io::Result<bool> {
     let block = task.live.restart_block;
     if !sleeps(task.live) {
         return Ok(false);
@@ -145,22 +181,9 @@ fn sleep_again(
     let time =
         tree.region.scratch(task.index, [block.left / 1_000_000_000, block.left % 1_000_000_000]);
     let [clock, remaining, ..] = block.args;
-    let mut registers = task.tracee.registers()?;
-    registers.rip = syscall;
-    registers.rax = libc::SYS_clock_nanosleep as u64;
-    registers.orig_rax = u64::MAX;
-    (registers.rdi, registers.rsi) = (clock, 0);
-    (registers.rdx, registers.r10) = (time, remaining);
-    task.tracee.set_registers(&registers)?;
-    // To the start of the call; a stop that was still due comes before it.
-    loop {
-        task.tracee.resume_to_call(0)?;
-        stopped(task, deadline)?;
-        if task.tracee.registers()?.rip != syscall {
-            break;
-        }
-        in_time(deadline)?;
-    }
+    set_call(task, libc::SYS_clock_nanosleep, [clock, 0, time, remaining])?;
+    task.tracee.resume_to_call(0)?;
+    reach_call(task, deadline)?;
     // To its end, which a short time may bring before the interrupt does: nothing behind it must run.
     task.tracee.resume_to_call(0)?;
     task.tracee.interrupt()?;
@@ -174,7 +197,8 @@ fn sleep_again(
     Ok(over)
 }
 
-fn in_time(deadline: Instant) -> std::io::Result<()> {
+/// Fails where the time is over.
+pub(super) fn in_time(deadline: Instant) -> std::io::Result<()> {
     if Instant::now() > deadline { Err(std::io::ErrorKind::TimedOut.into()) } else { Ok(()) }
 }
 
@@ -182,36 +206,24 @@ fn sleeps(live: &Live) -> bool {
     live.restart_block.function == NANOSLEEP && live.cpu.ax as i64 == ERESTART_RESTARTBLOCK
 }
 
-/// Starts the one munmap that takes the vm away: only code outside of it can do that.
-fn unmap(tree: &Tree, task: &Traced<'_>, syscall: u64) -> std::io::Result<()> {
-    let mut registers = task.tracee.registers()?;
-    registers.rip = syscall;
-    registers.rax = libc::SYS_munmap as u64;
-    registers.orig_rax = u64::MAX;
-    registers.rdi = tree.region.layout().base;
-    registers.rsi = tree.region.len();
-    task.tracee.set_registers(&registers)?;
-    task.tracee.step(0)
+/// Starts the one munmap that takes the vm away: only code outside of it can do that. Not with single
+/// steps: their SIGTRAP, which is blocked, would take a handler of it away.
+fn unmap(tree: &Tree, task: &Traced<'_>) -> std::io::Result<()> {
+    let (base, length) = (tree.region.layout().base, tree.region.len());
+    set_call(task, libc::SYS_munmap, [base, length, 0, 0])?;
+    task.tracee.resume_to_call(0)
 }
 
-fn unmapped(task: &Traced<'_>, syscall: u64, deadline: Instant) -> std::io::Result<()> {
-    loop {
-        stopped(task, deadline)?;
-        let now = task.tracee.registers()?;
-        if now.rip != syscall {
-            return match now.rax as i64 {
-                0 => Ok(()),
-                error => Err(std::io::Error::from_raw_os_error(-error as i32)),
-            };
-        }
-        // A stop that was still due from before: the step has not been made.
-        in_time(deadline)?;
-        task.tracee.step(0)?;
+fn unmapped(task: &Traced<'_>, deadline: Instant) -> std::io::Result<()> {
+    reach_call(task, deadline)?;
+    match end_call(task, deadline)? {
+        0 => Ok(()),
+        error => Err(std::io::Error::from_raw_os_error(-error as i32)),
     }
 }
 
 fn set_state(task: &Traced<'_>) -> std::io::Result<()> {
-    let mut registers = registers(task.live);
+    let mut registers = interrupted(task.live);
     if task.woken {
         (registers.rax, registers.orig_rax) = (0, u64::MAX);
     }
@@ -222,7 +234,25 @@ fn set_state(task: &Traced<'_>) -> std::io::Result<()> {
     task.tracee.set_signal_mask(task.live.blocked)
 }
 
-/// The registers with which a task goes on. An interrupted system call is made again.
+/// The registers of a task for which the kernel decides, when it goes on, whether the system call that was
+/// interrupted is made again, or ends because a handler has run.
+fn interrupted(live: &Live) -> Registers {
+    let cpu = &live.cpu;
+    let mut registers = registers(live);
+    if registers.rip != cpu.ip {
+        (registers.rip, registers.rax, registers.orig_rax) = (cpu.ip, cpu.ax, cpu.orig_ax);
+        (registers.rdi, registers.rdx) = (cpu.di, cpu.dx);
+        // What sleep_again has made the kernel note it goes on with.
+        if registers.rax as i64 == ERESTART_RESTARTBLOCK && !sleeps(live) {
+            // The kernel has noted nothing to go on with: from the start.
+            registers.rax = ERESTARTNOHAND as u64;
+        }
+    }
+    registers
+}
+
+/// The registers with which a task goes on that the kernel does not help: an interrupted system call is
+/// made again, a sleep for the time that is left.
 pub fn registers(live: &Live) -> Registers {
     let cpu: &Cpu = &live.cpu;
     let mut registers = Registers {
@@ -255,8 +285,6 @@ pub fn registers(live: &Live) -> Registers {
         return registers;
     }
     match cpu.ax as i64 {
-        // The kernel itself goes on with what sleep_again has made it note.
-        ERESTART_RESTARTBLOCK if sleeps(live) => registers.orig_rax = cpu.orig_ax,
         ERESTARTSYS | ERESTARTNOINTR | ERESTARTNOHAND | ERESTART_RESTARTBLOCK => {
             const SYSCALL_BYTES: u64 = 2;
             registers.rax = cpu.orig_ax;
@@ -264,10 +292,23 @@ pub fn registers(live: &Live) -> Registers {
         }
         _ => {}
     }
+    if sleeps(live) {
+        // The kernel has written it where the program wants to read it.
+        let [_, left, ..] = live.restart_block.args;
+        match cpu.orig_ax as i64 {
+            libc::SYS_nanosleep => registers.rdi = left,
+            _ => registers.rdx = left,
+        }
+    }
     registers
 }
 
-fn failed(watch: &Watch<'_>, index: usize, what: &'static str, source: std::io::Error) -> Error {
+/// The error of doing `what` to a task.
+pub(super) fn failed(
+    watch: &Watch<'_>,
+    index: usize,
+    what: &'static str,
+) -> impl FnOnce(std::io::Error) -> Error + use<> {
     let pid = watch.plan.tasks.get(index).map_or(0, |t| t.pid);
-    RestartError::Finish { index, pid, what, source }.into()
+    move |source| RestartError::Finish { index, pid, what, source }.into()
 }

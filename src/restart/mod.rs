@@ -22,6 +22,9 @@ mod files;
 /// The last munmap, registers, letting go.
 mod finish;
 
+/// Thread groups that job control had stopped.
+mod jobs;
+
 /// SIGINT, and waiting for the root task.
 mod interrupt;
 

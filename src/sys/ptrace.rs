@@ -194,7 +194,8 @@ impl Tracee {
         }
         let signal = i32::from_ne_bytes([info[0], info[1], info[2], info[3]]);
         let code = i32::from_ne_bytes([info[8], info[9], info[10], info[11]]);
-        let event = if signal == libc::SIGTRAP && code >> 8 != 0 { code } else { signal };
+        // Of an event the code holds the signal too, which is SIGTRAP or one that stops.
+        let event = if code >> 8 > 0 && code & 0x7f == signal { code } else { signal };
         self.stop(event).map(Some)
     }
 

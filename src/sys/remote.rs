@@ -303,6 +303,55 @@ impl Job<'_> {
     }
 }
 
+/// How a task that is in the code comes back to where it was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WayBack {
+    /// Its registers; segment bases and segments are those that it has in the code.
+    pub registers: Registers,
+    /// Signals that it blocks.
+    pub mask: u64,
+    /// The signal that makes the stops.
+    pub signal: i32,
+}
+
+impl WayBack {
+    /// Reads it from the bytes of a job, by a task with these registers; `None` where the bytes are not
+    /// this code.
+    pub fn read(job: &[u8], now: &Registers) -> Option<WayBack> {
+        let data = &raw const usercr_remote_data as usize - &raw const usercr_remote_start as usize;
+        if job.get(..data)? != template().get(..data)? {
+            return None;
+        }
+        let word = |at: usize| {
+            let bytes = job.get(data + at..)?.first_chunk::<8>()?;
+            Some(u64::from_ne_bytes(*bytes))
+        };
+        let registers = Registers {
+            r15: word(0)?,
+            r14: word(8)?,
+            r13: word(16)?,
+            r12: word(24)?,
+            rbp: word(32)?,
+            rbx: word(40)?,
+            r11: word(48)?,
+            r10: word(56)?,
+            r9: word(64)?,
+            r8: word(72)?,
+            rax: word(80)?,
+            rcx: word(88)?,
+            rdx: word(96)?,
+            rsi: word(104)?,
+            rdi: word(112)?,
+            rip: word(120)?,
+            eflags: word(128)?,
+            rsp: word(136)?,
+            orig_rax: u64::MAX,
+            ..*now
+        };
+        Some(WayBack { registers, mask: word(168)?, signal: word(160)? as u32 as i32 })
+    }
+}
+
 /// What a task has told.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answers {

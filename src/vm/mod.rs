@@ -188,11 +188,14 @@ impl Region {
         self.word(self.layout.pid(task)).load(Ordering::Acquire) as i32
     }
 
-    /// Puts two words where a task can read them, in place of its failure: their address.
-    pub fn scratch(&self, task: usize, words: [u64; 2]) -> u64 {
+    /// Puts up to five words where a task can read them, in place of its failure and of what it does
+    /// on one: their address. Only for a task that has passed the last barrier.
+    pub fn scratch<const N: usize>(&self, task: usize, words: [u64; N]) -> u64 {
+        const { assert!(8 * N as u64 <= Status::PID) };
         let at = self.layout.block(task);
-        self.word(at).store(words[0], Ordering::Relaxed);
-        self.word(at + 8).store(words[1], Ordering::Release);
+        for (offset, word) in (0u64..).step_by(8).zip(words) {
+            self.word(at + offset).store(word, Ordering::Release);
+        }
         at
     }
 

@@ -161,6 +161,7 @@ fn live() -> Live {
         rseq: None,
         settings: None,
         timers: Vec::new(),
+        job_stop: None,
     }
 }
 

@@ -133,6 +133,12 @@ impl Drop for Victim {
     }
 }
 
+/// The state letter of a process in /proc/PID/stat.
+pub fn state(pid: i32) -> Option<char> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next())
+}
+
 /// All processes below `pid`.
 pub fn descendants(pid: i32) -> Vec<i32> {
     let mut all = vec![pid];

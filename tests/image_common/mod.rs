@@ -93,6 +93,7 @@ pub fn smallest() -> (ImageHead, Body) {
         rseq: None,
         settings: None,
         timers: Vec::new(),
+        job_stop: None,
     };
     let page = Vma {
         start: 0x10_0000,
@@ -245,6 +246,10 @@ impl Maker {
             }),
             settings: self.random.one_in(2).then(|| self.settings()),
             timers: if group.is_none() { self.timers() } else { Vec::new() },
+            job_stop: (group.is_none() && self.random.one_in(3)).then(|| JobStop {
+                signal: JobStop::SIGNALS[self.random.below(4) as usize],
+                untold: self.random.one_in(2),
+            }),
         }
     }
 

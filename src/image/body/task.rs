@@ -82,6 +82,7 @@ pub(super) fn read<S: Source>(
         rseq: extra.rseq,
         settings: extra.settings,
         timers: extra.timers,
+        job_stop: extra.job_stop,
     })))
 }
 

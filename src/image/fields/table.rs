@@ -152,6 +152,7 @@ pub(super) static FORMS: &[(records::Kind, Form)] = &[
             list("option", 8, Kind::Struct(&SOCKET_OPTION, 1), Count::Rest, 0),
         ),
     ),
+    (records::JOB_STOP, Form::Fields(&JOB_STOP)),
 ];
 
 structs! {
@@ -425,4 +426,5 @@ structs! {
     ];
     SOCKET_OPTIONS = "socket_options" 8 [];
     SOCKET_OPTION = "socket_option" 12 [0 "level" I32, 4 "name" I32, 8 "value" I32];
+    JOB_STOP = "job_stop" 16 [8 "signal" I32, 12 "untold" U32];
 }

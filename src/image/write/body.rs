@@ -70,6 +70,11 @@ impl Writer<'_> {
         for timer in &live.timers {
             self.timer(timer)?;
         }
+        if let Some(stop) = live.job_stop {
+            self.out.record(records::JOB_STOP, |r| {
+                r.i32(stop.signal).u32(stop.untold.into());
+            })?;
+        }
         Ok(())
     }
 
