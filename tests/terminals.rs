@@ -86,6 +86,61 @@ impl Screen {
 }
 
 #[test]
+fn bash_with_a_stopped_and_a_background_job() {
+    for mode in MODES {
+        let mut bash = Screen::start(&["bash", "--norc", "--noprofile", "-i"]);
+        bash.await_text("ready> ");
+        bash.type_in("sleep 1000\n");
+        bash.await_text("sleep 1000");
+        // Its job has the terminal when it sleeps.
+        bash.run.wait_for("the job", |run| {
+            let below = dump_common::descendants(run.pid);
+            below
+                .iter()
+                .any(|&pid| generations::comm(pid).as_deref() == Some("sleep\n"))
+                .then_some(())
+        });
+        bash.type_in("\u{1a}");
+        bash.await_text("Stopped");
+        bash.await_text("ready> ");
+        bash.type_in("sleep 1001 &\n");
+        bash.await_text("[2]");
+        bash.await_text("ready> ");
+        bash.type_in("typed before");
+        bash.await_text("typed before");
+        for generation in 1..=2 {
+            if !bash.live_on(mode) {
+                return;
+            }
+            // What was typed is still on the line: end it with a command of the next life.
+            bash.type_in(&format!("\u{15}jobs; echo generation $(({generation} + 40))\n"));
+            bash.await_text("Stopped");
+            bash.await_text("sleep 1000");
+            bash.await_text("Running");
+            bash.await_text("sleep 1001");
+            bash.await_text(&format!("generation {}", generation + 40));
+            bash.await_text("ready> ");
+        }
+        bash.type_in("kill %2; fg %1\n");
+        bash.await_text("sleep 1000\r\n");
+        bash.run.wait_for("the job to go on", |run| {
+            let stat =
+                |pid: i32| fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            let below = dump_common::descendants(run.pid);
+            let one =
+                below.iter().map(|&pid| stat(pid)).filter(|s| s.contains("(sleep) S")).count();
+            (one == 1).then_some(())
+        });
+        bash.type_in("\u{3}");
+        bash.await_text("ready> ");
+        bash.type_in("exit\n");
+        let ended = bash.run.wait_for_end().expect("it was restarted");
+        // 130: the last command was interrupted.
+        assert_eq!(ended.code(), Some(130), "{}", Screen::text(&bash.run));
+    }
+}
+
+#[test]
 fn vim_with_a_text_that_is_not_saved() {
     if !is_here("vim") {
         return;
