@@ -1,4 +1,5 @@
-//! docs/compatibility.md is about every defect of the legacy library, and the tests that it names exist.
+//! docs/compatibility.md is about every defect of the legacy library, and the tests that it names exist;
+//! docs/state.md names every program of the state tests.
 #![allow(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::collections::BTreeSet;
@@ -64,4 +65,20 @@ fn every_defect_has_a_row() {
     });
     let found: BTreeSet<u32> = numbers.collect();
     assert_eq!(found, (1..=DEFECTS).collect::<BTreeSet<u32>>());
+}
+
+#[test]
+fn every_program_of_the_state_tests_is_run_and_in_the_table() {
+    let (tests, table) = (read("tests/state.rs"), read("docs/state.md"));
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/state");
+    let files = fs::read_dir(folder).expect("a folder").flatten().map(|entry| entry.path());
+    let programs = files.filter(|path| path.extension().is_some_and(|end| end == "c"));
+    let mut seen = 0;
+    for path in programs {
+        let name = path.file_stem().and_then(|stem| stem.to_str()).expect("a name").to_owned();
+        assert!(tests.contains(&format!("    {name},\n")), "tests/state.rs does not run {name}");
+        assert!(table.contains(&format!("`{name}`")), "docs/state.md does not name {name}");
+        seen += 1;
+    }
+    assert!(seen > 20, "{seen} programs");
 }
