@@ -3,7 +3,7 @@
 mod dump_common;
 
 use std::fs::File;
-use std::io::{Seek, Write};
+use std::io::{Read, Seek, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
@@ -181,10 +181,31 @@ fn terminals() {
     // With the master in the tree too, it is the contents that no image can have.
     let mut master = File::from(master);
     master.write_all(b"a line\n").expect("write");
+    let mut other = master.try_clone().expect("a descriptor");
     let mut command = Command::new("sleep");
     command.arg("600").stdin(again()).stdout(master).stderr(Stdio::null());
     let expected = ["descriptor ", "bytes wait in the terminal to be read"];
-    refused(&mut Victim::start_with(&mut command), &expected);
+    let mut victim = Victim::start_with(&mut command);
+    refused(&mut victim, &expected);
+    // They are given time to be read: whoever holds the terminal may do that.
+    let mut slave = File::from(slave);
+    let pid = victim.pid();
+    let reader = std::thread::spawn(move || {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        let looked_at = || {
+            let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("status");
+            !status.contains("TracerPid:\t0\n")
+        };
+        while !looked_at() {
+            assert!(Instant::now() < deadline, "nobody looks");
+        }
+        slave.read_exact(&mut [0; 7]).expect("read");
+        // The echo.
+        other.read_exact(&mut [0; 8]).expect("read");
+    });
+    dump_common::checkpoint(pid, false).expect("checkpoint");
+    reader.join().expect("join");
+    assert!(victim.runs());
 }
 
 #[test]

@@ -12,17 +12,7 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 
 use dump_common::descendants;
-use generations::{MODES, Run, comm};
-
-/// Whether a program is there; says so where it is not.
-fn is_here(program: &str) -> bool {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let found = std::env::split_paths(&path).any(|folder| folder.join(program).is_file());
-    if !found {
-        eprintln!("skipped: {program} is not installed");
-    }
-    found
-}
+use generations::{MODES, Run, comm, is_here};
 
 /// Runs a program through two checkpoints, the first when `begun` finds it in the middle of its work, and looks
 /// with `good` at what it has made. `prepare` makes its files.

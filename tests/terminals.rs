@@ -12,8 +12,8 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::sync::OnceLock;
 
-use dump_common::cc;
-use generations::{MODES, Run};
+use dump_common::{cc, descendants, state};
+use generations::{MODES, Run, comm, is_here};
 
 fn driver() -> &'static PathBuf {
     static DRIVER: OnceLock<PathBuf> = OnceLock::new();
@@ -24,15 +24,6 @@ fn driver() -> &'static PathBuf {
         cc::succeeds(command.arg(cc::top().join("tests/terminals/driver.c")).arg("-lutil"));
         program
     })
-}
-
-fn is_here(program: &str) -> bool {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let found = std::env::split_paths(&path).any(|folder| folder.join(program).is_file());
-    if !found {
-        eprintln!("skipped: {program} is not installed");
-    }
-    found
 }
 
 /// A program in a terminal.
@@ -77,6 +68,14 @@ impl Screen {
     fn live_on(&mut self, mode: &[&str]) -> bool {
         self.run.checkpoint_when_quiet();
         self.run.restart(mode)
+    }
+
+    /// Waits until a process of this name is in this state.
+    fn await_process(&mut self, name: &str, wanted: char) {
+        let is = |&pid: &i32| {
+            comm(pid).is_some_and(|comm| comm.trim() == name) && state(pid) == Some(wanted)
+        };
+        self.run.wait_for(name, |run| descendants(run.pid).iter().any(is).then_some(()));
     }
 
     fn ends_well(mut self) {
@@ -193,5 +192,66 @@ fn nano_with_a_text_that_is_not_saved() {
         let text = fs::read_to_string(nano.run.path("text")).expect("the text");
         assert_eq!(text, "first line\nline 1\nline 2\n\n");
         nano.ends_well();
+    }
+}
+
+#[test]
+fn a_job_that_has_the_terminal() {
+    for mode in MODES {
+        let mut bash = Screen::start(&["bash", "--norc", "--noprofile", "-i"]);
+        bash.await_text("ready> ");
+        bash.type_in("cat\n");
+        bash.await_process("cat", 'S');
+        for line in ["one", "two"] {
+            if !bash.live_on(mode) {
+                return;
+            }
+            // Once as the echo of the terminal, once from cat.
+            bash.type_in(&format!("{line}\n"));
+            bash.await_text(&format!("{line}\r\n{line}\r\n"));
+        }
+        // The interrupt goes to the foreground group: the shell stays.
+        bash.type_in("\u{3}");
+        bash.await_text("ready> ");
+        bash.type_in("echo status $?\n");
+        bash.await_text("status 130");
+        bash.type_in("exit 0\n");
+        bash.ends_well();
+    }
+}
+
+#[test]
+fn a_stopped_vim_that_is_a_job_of_a_shell() {
+    if !is_here("vim") {
+        return;
+    }
+    for mode in MODES {
+        let mut bash = Screen::start(&["bash", "--norc", "--noprofile", "-i"]);
+        bash.await_text("ready> ");
+        bash.type_in("vim -u NONE -n text\n");
+        bash.await_text("[New");
+        bash.type_in("iunsaved");
+        bash.await_text("unsaved");
+        bash.type_in("\u{1b}");
+        bash.type_in("\u{1a}");
+        bash.await_text("Stopped");
+        bash.await_text("ready> ");
+        for _ in 0..2 {
+            if !bash.live_on(mode) {
+                return;
+            }
+            bash.await_process("vim", 'T');
+            bash.type_in("jobs\n");
+            bash.await_text("[1]+  Stopped                 vim -u NONE -n text");
+            bash.await_text("ready> ");
+        }
+        bash.type_in("fg\n");
+        bash.await_text("unsaved");
+        bash.type_in(":wq\n");
+        bash.await_text("ready> ");
+        let text = fs::read_to_string(bash.run.path("text")).expect("the text");
+        assert_eq!(text, "unsaved\n");
+        bash.type_in("exit 0\n");
+        bash.ends_well();
     }
 }

@@ -25,6 +25,7 @@ mod stop;
 mod timers;
 
 use std::os::fd::BorrowedFd;
+use std::time::Duration;
 
 use crate::error::{DumpError, Error};
 use crate::image::{ImageHead, Layout};
@@ -52,6 +53,9 @@ pub struct Options<'a> {
     pub report: Report<'a>,
 }
 
+/// Milliseconds between two looks at a tree that has state which cannot be saved but may pass.
+const PAUSES: [u64; 8] = [5, 10, 20, 40, 80, 160, 160, 160];
+
 /// Writes an image of the tree whose root is `pid` (as the caller's pid namespace numbers it).
 ///
 /// The tree is stopped before the first byte is written and goes on afterwards, unless it is to be
@@ -71,9 +75,7 @@ fn save(pid: i32, options: &Options<'_>) -> Result<(), Error> {
         let reason = "its checkpoint was asked for with unknown flags";
         return Err(DumpError::Argument { pid, reason }.into());
     }
-    let tree = stop::Tree::stop(pid)?;
-    report.verbose(format!("stopped {} tasks", tree.order.len()));
-    let snapshot = collect::collect(&tree, options.flags, options.container)?;
+    let (tree, snapshot) = look(pid, options)?;
     prove(&snapshot.head)?;
     report.debug("the tree can be restarted, writing the image");
     let layout = Layout::new(&snapshot.head, &snapshot.body).map_err(Error::from)?;
@@ -85,6 +87,22 @@ fn save(pid: i32, options: &Options<'_>) -> Result<(), Error> {
         resume::release(tree);
     }
     Ok(())
+}
+
+/// Stops the tree and reads its state. What may pass is given time to, with the tree let go meanwhile.
+fn look(pid: i32, options: &Options<'_>) -> Result<(stop::Tree, collect::Snapshot), DumpError> {
+    let mut pauses = PAUSES.iter();
+    loop {
+        let tree = stop::Tree::stop(pid)?;
+        options.report.verbose(format!("stopped {} tasks", tree.order.len()));
+        match (collect::collect(&tree, options.flags, options.container), pauses.next()) {
+            (Err(DumpError::Passing { .. }), Some(pause)) => {
+                resume::release(tree);
+                std::thread::sleep(Duration::from_millis(*pause));
+            }
+            (snapshot, _) => return Ok((tree, snapshot?)),
+        }
+    }
 }
 
 /// Whether at least one way of restarting gives every task the ids that it has.

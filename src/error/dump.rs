@@ -17,6 +17,19 @@ pub enum DumpError {
         /// Why not.
         reason: String,
     },
+    /// The tree has state that cannot be saved, and that passes in most programs: it was looked at several
+    /// times.
+    #[error("task {index} (pid {pid}): {object}: {reason}")]
+    Passing {
+        /// Index in the task table.
+        index: usize,
+        /// Its pid, as the checkpointer sees it.
+        pid: i32,
+        /// The thing that cannot be saved now.
+        object: String,
+        /// Why not.
+        reason: String,
+    },
     /// The pid that was given names nothing that can be saved.
     #[error("pid {pid}: {reason}")]
     Argument {
@@ -82,7 +95,7 @@ impl DumpError {
     /// Index in the task table of the task that is the cause.
     pub fn index(&self) -> Option<usize> {
         match self {
-            DumpError::Unsupported { index, .. } => Some(*index),
+            DumpError::Unsupported { index, .. } | DumpError::Passing { index, .. } => Some(*index),
             _ => None,
         }
     }
@@ -91,12 +104,23 @@ impl DumpError {
     pub fn pid(&self) -> Option<i32> {
         match self {
             DumpError::Unsupported { pid, .. }
+            | DumpError::Passing { pid, .. }
             | DumpError::Argument { pid, .. }
             | DumpError::Gone { pid }
             | DumpError::Busy { pid, .. }
             | DumpError::Task { pid, .. }
             | DumpError::Malformed { pid, .. } => Some(*pid),
             DumpError::Own(_) | DumpError::Unrestartable { .. } => None,
+        }
+    }
+
+    /// The same refusal, of something that may be over soon.
+    pub fn passing(self) -> DumpError {
+        match self {
+            DumpError::Unsupported { index, pid, object, reason } => {
+                DumpError::Passing { index, pid, object, reason }
+            }
+            other => other,
         }
     }
 
@@ -108,7 +132,9 @@ impl DumpError {
     /// The errno that a C caller is given.
     pub fn errno(&self) -> i32 {
         match self {
-            DumpError::Unsupported { .. } | DumpError::Unrestartable { .. } => libc::ENOTSUP,
+            DumpError::Unsupported { .. }
+            | DumpError::Passing { .. }
+            | DumpError::Unrestartable { .. } => libc::ENOTSUP,
             DumpError::Argument { .. } => libc::EINVAL,
             DumpError::Gone { .. } => libc::ESRCH,
             DumpError::Busy { .. } => libc::EBUSY,

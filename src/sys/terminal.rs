@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 const TCGETS2: u64 = 0x802c_542a;
 const TIOCGWINSZ: u64 = 0x5413;
 const FIONREAD: u64 = 0x541b;
+const TIOCGDEV: u64 = 0x8004_5432;
 const TIOCGPTN: u64 = 0x8004_5430;
 const TIOCGPKT: u64 = 0x8004_5438;
 const TIOCGPTLCK: u64 = 0x8004_5439;
@@ -41,6 +42,16 @@ pub fn number(master: impl AsFd) -> io::Result<u32> {
     let mut number = 0u32;
     ask(master.as_fd(), TIOCGPTN, &mut number)?;
     Ok(number)
+}
+
+/// Device number of the terminal behind a descriptor, also of one of /dev/tty.
+///
+/// # Errors
+/// ENOTTY; EIO where the terminal has hung up.
+pub fn device(end: impl AsFd) -> io::Result<u32> {
+    let mut device = 0u32;
+    ask(end.as_fd(), TIOCGDEV, &mut device)?;
+    Ok(device)
 }
 
 /// Settings of a pair, by its master.

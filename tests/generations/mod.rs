@@ -185,3 +185,13 @@ pub fn comm(pid: i32) -> Option<String> {
     File::open(format!("/proc/{pid}/comm")).ok()?.read_to_string(&mut name).ok()?;
     Some(name)
 }
+
+/// Whether a program is there; says so where it is not.
+pub fn is_here(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&path).any(|folder| folder.join(program).is_file());
+    if !found {
+        eprintln!("skipped: {program} is not installed");
+    }
+    found
+}

@@ -30,13 +30,16 @@ static void session(const char *name)
 		char line[64];
 		NEED_EQ(setpgid(0, 0), 0);
 		NEED_EQ(tcsetpgrp(0, getpid()), 0);
+		/* It stays that of the session. */
+		int tty = open("/dev/tty", O_WRONLY);
+		NEED(tty >= 0);
 		*job = getpid();
 		while (fgets(line, sizeof line, stdin)) {
 			NEED_EQ(tcgetpgrp(0), getpgrp());
-			int tty = open("/dev/tty", O_WRONLY);
-			NEED(tty >= 0);
 			dprintf(tty, "%d\n", 2 * atoi(line));
-			close(tty);
+			int again = open("/dev/tty", O_WRONLY);
+			NEED(again >= 0);
+			close(again);
 		}
 		_exit(0);
 	}

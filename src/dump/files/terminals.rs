@@ -13,6 +13,8 @@ use crate::sys::terminal;
 const SLAVE_MAJORS: std::ops::RangeInclusive<u32> = 136..=143;
 /// The device that makes a pair when it is opened.
 const PTMX: (u32, u32) = (5, 2);
+/// The device that is the controlling terminal of whoever opens it.
+const DEV_TTY: (u32, u32) = (5, 0);
 
 /// The ends of a pair that were found in the tree.
 #[derive(Debug, Clone, Copy)]
@@ -24,6 +26,11 @@ pub(super) struct Pair {
     device: Option<u64>,
     /// How many open file descriptions the master has.
     masters: u32,
+}
+
+/// Major and minor number of a device as the kernel packs them into 32 bits.
+fn numbers(device: u32) -> (u32, u32) {
+    (device >> 8 & 0xfff, device & 0xff | device >> 12 & 0xfff00)
 }
 
 /// Number in /dev/pts of a slave, by its device number.
@@ -46,6 +53,15 @@ impl Files {
                 let number = terminal::number(&holder.copy()?);
                 (number.map_err(holder.failed("ask for the number of"))?, true)
             }
+            // Opened as that, it is the terminal that the session had.
+            None if rdev == DEV_TTY => {
+                let device = terminal::device(&holder.copy()?);
+                let device = device.map_err(holder.failed("ask for the terminal of"))?;
+                match slave_number(numbers(device)) {
+                    Some(index) => (index, false),
+                    None => return Ok(None),
+                }
+            }
             None => return Ok(None),
         };
         let pty = self.pty(index);
@@ -53,6 +69,8 @@ impl Files {
         if master {
             pair.master = pair.master.or(Some(holder));
             pair.masters += 1;
+        } else if rdev == DEV_TTY {
+            pair.slave = pair.slave.or(Some(holder));
         } else {
             let device = *pair.device.get_or_insert(seen.meta.dev());
             if device != seen.meta.dev() {
@@ -75,9 +93,7 @@ impl Files {
 
     /// Index of the pair whose slave has this device number, as /proc/PID/stat tells it.
     pub fn controlling(&self, device: u32) -> Option<usize> {
-        let major = device >> 8 & 0xfff;
-        let minor = device & 0xff | device >> 12 & 0xfff00;
-        let index = slave_number((major, minor))?;
+        let index = slave_number(numbers(device))?;
         self.pairs.iter().position(|pair| pair.index == index)
     }
 
@@ -103,7 +119,10 @@ fn read(all: &[Facts], pair: &Pair) -> Result<Pty, DumpError> {
     let end = master.copy()?;
     let waits = |holder: Holder, count: usize| match count {
         0 => Ok(()),
-        _ => Err(holder.refuse(all, format!("{count} bytes wait in the terminal to be read"))),
+        _ => {
+            let reason = format!("{count} bytes wait in the terminal to be read");
+            Err(holder.refuse(all, reason).passing())
+        }
     };
     waits(master, terminal::waiting(&end).map_err(master.failed("look into"))?)?;
     let mut exclusive = false;
