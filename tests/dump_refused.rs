@@ -312,6 +312,29 @@ fn other_namespaces() {
 }
 
 #[test]
+fn namespaces_that_no_fork_gives() {
+    // Both children stay where they are when their parent goes.
+    let mut shell = Command::new("sh");
+    let script = "sleep 600 & sleep 600 & exec unshare --uts sleep 600";
+    let mut victim = Victim::start(shell.args(["-c", script]));
+    let space = |pid: i32| std::fs::read_link(format!("/proc/{pid}/ns/uts")).ok();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while space(victim.pid()) == space(std::process::id() as i32) {
+        if !victim.runs() {
+            eprintln!("skipped: no new uts namespace can be made here");
+            return;
+        }
+        assert!(Instant::now() < deadline, "no new namespace");
+        std::thread::yield_now();
+    }
+    let text = refusal(victim.pid()).to_string();
+    assert!(text.starts_with("task 2 (pid "), "{text}");
+    let reason = "uts namespace: it is neither that of the task that forks it nor new with it";
+    assert!(text.ends_with(reason), "{text}");
+    assert!(victim.runs());
+}
+
+#[test]
 fn traced_by_another() {
     let mut command = Command::new("sleep");
     let victim = Victim::start(command.arg("600"));

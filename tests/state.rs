@@ -37,6 +37,7 @@ states! {
     posix_timers,
     settings,
     signalfd,
+    spaces,
     signals,
     stopped,
     terminal,

@@ -14,6 +14,7 @@ use super::gather::{self, Details};
 use super::inject::{self, Subject};
 use super::memory::{Memory, Pages};
 use super::names::Names;
+use super::spaces::Spaces;
 use super::stop::Tree;
 use super::{head, ids, leftover, parallel, settings, signals, timers};
 use crate::error::DumpError;
@@ -197,6 +198,7 @@ impl Sharing {
 struct Builder {
     files: Files,
     memory: Memory,
+    spaces: Spaces,
     body: Body,
     table_sharing: Sharing,
     fs_sharing: Sharing,
@@ -214,6 +216,7 @@ impl Builder {
         Builder {
             files: Files::new(names, all, processes),
             memory: Memory::default(),
+            spaces: Spaces::default(),
             body: Body::default(),
             table_sharing: Sharing::new(Kind::Files),
             fs_sharing: Sharing::new(Kind::Fs),
@@ -272,6 +275,7 @@ impl Builder {
             cpu: machine.cpu,
             fpu: Some(machine.xstate),
             cred,
+            namespaces: self.spaces.of(facts)?,
             files,
             mm,
             fs: self.fs(facts, details)?,
@@ -369,6 +373,7 @@ impl Builder {
         objects.ptys = self.files.ptys;
         objects.inodes = self.files.inodes;
         objects.sockets = self.files.sockets;
+        (objects.uts, objects.ipcs) = (self.spaces.uts, self.spaces.ipcs);
         objects.mms = self.memory.mms;
         objects.shms = self.memory.shms;
         objects.creds = self.creds;

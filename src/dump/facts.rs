@@ -10,6 +10,9 @@ use crate::sys::procfs::{self, Stat, Status};
 /// Namespaces that all tasks of a tree must have in common.
 const NAMESPACES: [&str; 7] = ["mnt", "user", "net", "uts", "ipc", "cgroup", "time"];
 
+/// Those that a task may have for itself.
+const SAVED: [&str; 2] = ["uts", "ipc"];
+
 /// One task.
 #[derive(Debug)]
 pub(super) struct Facts {
@@ -78,6 +81,12 @@ impl Facts {
     /// The error for a file of /proc that does not look as it should.
     pub fn malformed(&self, file: &str) -> DumpError {
         DumpError::Malformed { pid: self.tid, file: file.to_owned() }
+    }
+
+    /// Inode numbers of its uts and ipc namespaces.
+    pub fn uts_and_ipc(&self) -> (u64, u64) {
+        let [_, _, _, uts, ipc, _, _] = self.namespaces;
+        (uts, ipc)
     }
 
     /// Whether it leads its thread group.
@@ -153,11 +162,13 @@ fn namespaces(facts: &Facts) -> Result<[u64; 7], DumpError> {
     Ok(NAMESPACES.map(inode))
 }
 
-/// All tasks must be in the namespaces of the root task; but for pid namespaces, which may nest.
+/// All tasks must be in the namespaces of the root task; but for pid namespaces, which may nest, and those
+/// that are saved ([`SAVED`]).
 fn check_namespaces(all: &[Facts]) -> Result<(), DumpError> {
     let Some(root) = all.iter().find(|f| !f.zombie) else { return Ok(()) };
     for facts in all.iter().filter(|f| !f.zombie) {
-        let mut pairs = NAMESPACES.iter().zip(facts.namespaces.iter().zip(&root.namespaces));
+        let pairs = NAMESPACES.iter().zip(facts.namespaces.iter().zip(&root.namespaces));
+        let mut pairs = pairs.filter(|(name, _)| !SAVED.contains(name));
         if let Some((name, _)) = pairs.find(|(_, (own, roots))| own != roots) {
             let object = format!("{name} namespace");
             return Err(facts.refuse(object, "it is not that of the root task"));

@@ -21,6 +21,7 @@ mod parallel;
 mod resume;
 mod settings;
 mod signals;
+mod spaces;
 mod stop;
 mod timers;
 
@@ -28,8 +29,9 @@ use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use crate::error::{DumpError, Error};
-use crate::image::{ImageHead, Layout};
-use crate::plan::{self, PlanOptions};
+use crate::image::{Body, ImageHead, Layout};
+use crate::plan::{self, Plan, PlanOptions};
+use crate::program::spaces::makers;
 use crate::report::Report;
 use crate::sys::procfs;
 
@@ -76,7 +78,8 @@ fn save(pid: i32, options: &Options<'_>) -> Result<(), Error> {
         return Err(DumpError::Argument { pid, reason }.into());
     }
     let (tree, snapshot) = look(pid, options)?;
-    prove(&snapshot.head)?;
+    let plan = prove(&snapshot.head)?;
+    refuse_misplaced(&tree, &plan, &snapshot.body)?;
     report.debug("the tree can be restarted, writing the image");
     let layout = Layout::new(&snapshot.head, &snapshot.body).map_err(Error::from)?;
     output::write(options.output, &layout, || snapshot.pages.another())?;
@@ -106,19 +109,36 @@ fn look(pid: i32, options: &Options<'_>) -> Result<(stop::Tree, collect::Snapsho
 }
 
 /// Whether at least one way of restarting gives every task the ids that it has.
-fn prove(head: &ImageHead) -> Result<(), Error> {
+fn prove(head: &ImageHead) -> Result<Plan, Error> {
     let pid_max = procfs::pid_max()?;
     let outside = plan::build(head, &PlanOptions { pidns: false, pid_max });
     let outside = outside.map_err(|e| e.to_string()).and_then(|plan| match plan.orphans() {
-        orphans if orphans.is_empty() => Ok(()),
+        orphans if orphans.is_empty() => Ok(plan),
         orphans => Err(format!("tasks {orphans:?} would lose their parent")),
     });
-    let Err(reason) = outside else { return Ok(()) };
+    let reason = match outside {
+        Ok(plan) => return Ok(plan),
+        Err(reason) => reason,
+    };
     match plan::build(head, &PlanOptions { pidns: true, pid_max }) {
-        Ok(_) => Ok(()),
+        Ok(plan) => Ok(plan),
         Err(inside) => {
             let reason = format!("{reason}; in a pid namespace of its own: {inside}");
             Err(DumpError::Unrestartable { reason }.into())
         }
     }
+}
+
+/// Refuses tasks whose uts or ipc namespace no restart could make.
+fn refuse_misplaced(tree: &stop::Tree, plan: &Plan, body: &Body) -> Result<(), Error> {
+    makers(plan, body).map(drop).map_err(|misplaced| {
+        let thread = tree.order.get(misplaced.task).and_then(|&place| tree.thread(place));
+        let unsupported = DumpError::Unsupported {
+            index: misplaced.task,
+            pid: thread.map_or(0, |thread| thread.tracee.tid()),
+            object: format!("{} namespace", misplaced.kind),
+            reason: "it is neither that of the task that forks it nor new with it".to_owned(),
+        };
+        unsupported.into()
+    })
 }

@@ -20,7 +20,7 @@ use std::collections::{HashMap, VecDeque};
 
 use super::cursor::{Cursor, Fixed, Header, Source};
 use super::records::{self, FIRST_EXTRA, Kind};
-use super::{Body, ImageHead, Objects};
+use super::{Body, ImageHead, Namespaces, Objects};
 use crate::error::ImageError;
 
 /// Objects inside objects. A writer needs five: file table, file, credentials, user, user namespace.
@@ -38,6 +38,7 @@ pub(crate) fn read<S: Source>(
         tags: HashMap::new(),
         level: 0,
         out: Objects::default(),
+        namespaces: Vec::new(),
         groups: Vec::new(),
         groups_in_creds: 0,
         thread_groups: HashMap::new(),
@@ -97,6 +98,8 @@ enum ObjectKind {
     SigHand,
     Signal,
     Ns,
+    Uts,
+    Ipc,
     UserNs,
     Cred,
     User,
@@ -122,6 +125,8 @@ impl ObjectKind {
             ObjectKind::SigHand => "SIGHAND",
             ObjectKind::Signal => "SIGNAL",
             ObjectKind::Ns => "NS",
+            ObjectKind::Uts => "UTS_NS",
+            ObjectKind::Ipc => "IPC_NS",
             ObjectKind::UserNs => "USER_NS",
             ObjectKind::Cred => "CRED",
             ObjectKind::User => "USER",
@@ -143,6 +148,8 @@ struct Parser<'a, S> {
     tags: HashMap<i32, Object>,
     level: u32,
     out: Objects,
+    /// The NS objects.
+    namespaces: Vec<Namespaces>,
     /// The GROUPINFO objects.
     groups: Vec<Vec<u32>>,
     /// Groups that the credentials hold copies of.
@@ -224,6 +231,8 @@ impl<S: Source> Parser<'_, S> {
             "SIGHAND" => signals::actions(self)?,
             "TTY" => terminals::read(self)?,
             "NS" => creds::ns(self)?,
+            "UTS_NS" => creds::uts(self)?,
+            "IPC_NS" => creds::ipc(self)?,
             "USER_NS" => creds::user_ns(self)?,
             "CRED" => creds::cred(self)?,
             "USER" => creds::user(self)?,

@@ -14,6 +14,10 @@ pub struct Objects {
     pub ptys: Vec<Pty>,
     /// Regular files that no path leads to.
     pub inodes: Vec<Inode>,
+    /// uts namespaces.
+    pub uts: Vec<Uts>,
+    /// ipc namespaces.
+    pub ipcs: Vec<Ipc>,
     /// Sockets.
     pub sockets: Vec<Socket>,
     /// Descriptor tables.
@@ -264,6 +268,44 @@ pub enum Origin {
         /// F_SEAL_*, see fcntl(2).
         seals: u32,
     },
+}
+
+/// The namespaces of a task that are not the restart's own.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub struct Namespaces {
+    /// Index in [`Objects::uts`].
+    pub uts: Option<usize>,
+    /// Index in [`Objects::ipcs`].
+    pub ipc: Option<usize>,
+}
+
+/// What a uts namespace has for itself; at most 64 bytes each, without NUL.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Uts {
+    /// Name of the host.
+    pub node: Vec<u8>,
+    /// Name of its NIS domain.
+    pub domain: Vec<u8>,
+}
+
+/// An ipc namespace without objects: the limits of its sysctls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ipc {
+    /// kernel.shmmax and kernel.shmall.
+    pub shm: [u64; 2],
+    /// kernel.shmmni, msgmax, msgmnb, msgmni, and the four numbers of kernel.sem.
+    pub others: [i32; 8],
+}
+
+impl Default for Ipc {
+    /// What the kernel gives a new one (include/uapi/linux/shm.h, msg.h, sem.h).
+    fn default() -> Ipc {
+        let most = u64::MAX - (1 << 24);
+        Ipc {
+            shm: [most, most],
+            others: [4096, 8192, 16384, 32000, 32000, 1_024_000_000, 500, 32000],
+        }
+    }
 }
 
 /// A descriptor table.

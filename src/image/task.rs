@@ -1,7 +1,7 @@
 //! What each task has for itself.
 #![forbid(unsafe_code)]
 
-use super::Objects;
+use super::{Namespaces, Objects};
 
 /// Everything behind the head: the state of each task, in the order of the task table.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -59,6 +59,8 @@ pub struct Live {
     pub fpu: Option<Vec<u8>>,
     /// Index in [`Objects::creds`].
     pub cred: usize,
+    /// uts and ipc namespace.
+    pub namespaces: Namespaces,
     /// Index in [`Objects::file_tables`].
     pub files: usize,
     /// Index in [`Objects::mms`].

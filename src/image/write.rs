@@ -12,6 +12,7 @@ mod layout;
 mod memory;
 mod objects;
 mod sockets;
+mod spaces;
 mod terminals;
 mod unnamed;
 
@@ -21,7 +22,7 @@ use std::io::Write;
 pub use layout::{Layout, Room};
 
 use super::records::{self, Kind};
-use super::{Body, EpollItem, ImageHead};
+use super::{Body, EpollItem, ImageHead, Namespaces};
 use crate::error::{Error, ImageError};
 
 /// Whose pages.
@@ -135,7 +136,9 @@ enum Thing<'a> {
     Groups(&'a [u32]),
     User(u32),
     UserNs,
-    Ns,
+    Ns(Namespaces),
+    Uts(usize),
+    Ipc(usize),
     /// The file of a shared mapping, by its path.
     Inode(&'a [u8]),
 }
@@ -151,7 +154,9 @@ impl Thing<'_> {
             Thing::Fs(_) => 6,
             Thing::SigHand(_) => 7,
             Thing::Signal(_) => 8,
-            Thing::Ns => 9,
+            Thing::Ns(_) => 9,
+            Thing::Uts(_) => 10,
+            Thing::Ipc(_) => 11,
             Thing::UserNs => 13,
             Thing::Cred(_) => 14,
             Thing::User(_) => 15,

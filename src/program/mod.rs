@@ -32,6 +32,9 @@ mod print;
 /// Signals that wait to be delivered, and interval timers.
 mod pending;
 
+/// uts and ipc namespaces.
+pub mod spaces;
+
 /// Programs for a kernel that has restart(2).
 pub mod stubs;
 
@@ -48,10 +51,11 @@ pub use files::bound_names;
 
 use std::collections::HashMap;
 
-use crate::image::{Body, Cred, ImageHead, Live, Settings, TaskState};
+use crate::image::{Body, Cred, ImageHead, Live, Namespaces, Settings, TaskState};
 use crate::plan::{Flags, Groups, Plan, Task};
 use data::Data;
 use insn::{Insn, Layout, Op, Stage};
+use spaces::Misplaced;
 
 pub use print::describe;
 
@@ -201,6 +205,8 @@ pub(crate) struct Compiler<'a> {
     leaving: HashMap<usize, Vec<usize>>,
     /// See [`restorers`].
     restorers: Vec<usize>,
+    /// Who makes which namespaces.
+    makers: Result<Vec<(usize, Namespaces)>, Misplaced>,
     groups: Groups,
     live: u32,
     ghosts: bool,
@@ -273,7 +279,20 @@ impl<'a> Compiler<'a> {
         let data = Data::new(facts.layout.data());
         // Plans without were refused before.
         let groups = plan.groups(facts.pidns).unwrap_or_default();
-        Compiler { head, plan, body, facts, data, slots, leaving, restorers, groups, live, ghosts }
+        Compiler {
+            head,
+            plan,
+            body,
+            facts,
+            data,
+            slots,
+            leaving,
+            restorers,
+            makers: spaces::makers(plan, body),
+            groups,
+            live,
+            ghosts,
+        }
     }
 
     /// The state of a task that runs after the restart; None for ghosts, placeholders and zombies.
@@ -310,6 +329,7 @@ impl<'a> Compiler<'a> {
             self.root_prelude(&mut p);
         }
         self.watch_parent(&mut p, task);
+        self.make_spaces(&mut p, task);
         self.fork_children(&mut p, task);
         self.check_in(&mut p, task);
         self.join_group(&mut p, task);

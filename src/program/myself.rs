@@ -57,6 +57,7 @@ impl Compiler<'_> {
         self.forget_thread(&mut p);
         self.leave_memory(&mut p);
         self.leave_descriptors(&mut p);
+        self.make_spaces(&mut p, 0);
         self.open_shared(&mut p);
         self.proc_settings(&mut p, live);
         self.place(&mut p, live);

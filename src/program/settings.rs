@@ -30,7 +30,7 @@ impl Compiler<'_> {
         }
     }
 
-    fn write_proc(&mut self, p: &mut Program, path: &[u8], value: String) {
+    pub(super) fn write_proc(&mut self, p: &mut Program, path: &[u8], value: String) {
         let (path, length) = (self.data.text(path), value.len() as u64);
         let value = self.data.text(value.as_bytes());
         let fd = self.slots.base_model().lowest() as u64;

@@ -8,6 +8,7 @@ use crate::error::{Error, PlanError, RestartError};
 use crate::image::{Body, Cred, FileKind, ImageHead, TaskState};
 use crate::plan::{self, Plan, PlanOptions};
 use crate::program::memory::vdso_extent;
+use crate::program::spaces::makers;
 use crate::program::timers::IDS_BY_COUNTING;
 use crate::sys::{process, procfs};
 
@@ -95,6 +96,30 @@ pub fn timers(body: &Body, by_self: bool) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+/// Capability that new namespaces need.
+const SYS_ADMIN: u64 = 1 << 21;
+
+/// Refuses namespaces that cannot be made.
+///
+/// # Errors
+/// EINVAL where a task could not be in its namespace, EPERM where the caller may not make any.
+pub fn spaces(plan: &Plan, body: &Body) -> Result<(), Error> {
+    let makers = makers(plan, body).map_err(|misplaced| {
+        let (task, kind) = (misplaced.task, misplaced.kind);
+        let what = "is neither that of the task that forks it nor new with it";
+        RestartError::Machine(format!("task {task}: its {kind} namespace {what}"))
+    })?;
+    let may = facts::own_status()?.caps[2] & SYS_ADMIN != 0;
+    match makers.first().filter(|_| !may) {
+        Some((task, _)) => {
+            let what = "it was in a uts or ipc namespace of its own";
+            let text = format!("task {task}: {what}: the caller has not CAP_SYS_ADMIN");
+            Err(RestartError::Credentials(text).into())
+        }
+        None => Ok(()),
+    }
 }
 
 /// Capabilities that changes of credentials need (capabilities(7)).

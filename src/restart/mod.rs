@@ -280,6 +280,7 @@ fn native(options: &Options<'_>) -> Result<Restarted, Error> {
     check::machine(&head, &body)?;
     check::timers(&body, false)?;
     sockets::check(&body, options)?;
+    check::spaces(&plan, &body)?;
     files::check(&plan, &body, options)?;
 
     let mut events = Events::new()?;

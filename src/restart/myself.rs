@@ -27,6 +27,7 @@ pub fn restart(options: &Options<'_>) -> Result<Restarted, Error> {
     check::machine(&head, &body)?;
     check::timers(&body, true)?;
     sockets::check(&body, options)?;
+    check::spaces(&plan, &body)?;
     files::check(&plan, &body, options)?;
     one_thread()?;
     let farewell = farewell(&body, live)?;

@@ -189,14 +189,30 @@ pub fn robust_list(tid: i32) -> io::Result<u64> {
 /// # Errors
 /// Those of uname(2).
 pub fn kernel_names() -> io::Result<[Vec<u8>; 3]> {
+    let names = uname()?;
+    Ok([text(&names.release), text(&names.version), text(&names.machine)])
+}
+
+/// Names of the calling thread's uts namespace: host, NIS domain.
+///
+/// # Errors
+/// Those of uname(2).
+pub fn host_names() -> io::Result<[Vec<u8>; 2]> {
+    let names = uname()?;
+    Ok([text(&names.nodename), text(&names.domainname)])
+}
+
+fn uname() -> io::Result<libc::utsname> {
     // SAFETY: utsname is arrays of bytes, for which all zeros is a value.
     let mut names: libc::utsname = unsafe { std::mem::zeroed() };
     // SAFETY: uname fills the struct that it is given.
     check(unsafe { libc::uname(&raw mut names) }.into())?;
-    let text = |field: &[libc::c_char]| -> Vec<u8> {
-        field.iter().map(|&c| c as u8).take_while(|&b| b != 0).collect()
-    };
-    Ok([text(&names.release), text(&names.version), text(&names.machine)])
+    Ok(names)
+}
+
+/// What stands in front of the NUL.
+fn text(field: &[libc::c_char]) -> Vec<u8> {
+    field.iter().map(|&c| c as u8).take_while(|&b| b != 0).collect()
 }
 
 /// Private pages of an address range: those that differ from what is mapped there.

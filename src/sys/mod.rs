@@ -16,6 +16,8 @@ pub mod socket;
 
 pub mod sockdiag;
 
+pub mod space;
+
 pub mod kcmp;
 
 pub mod procfs;

@@ -151,6 +151,7 @@ fn live() -> Live {
         cpu: Cpu { ip: CODE, flags: 0x202, orig_ax: u64::MAX, ..Cpu::default() },
         fpu: None,
         cred: 0,
+        namespaces: Namespaces::default(),
         files: 0,
         mm: 0,
         fs: 0,

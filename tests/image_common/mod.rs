@@ -83,6 +83,7 @@ pub fn smallest() -> (ImageHead, Body) {
         cpu: cpu(),
         fpu: None,
         cred: 0,
+        namespaces: Namespaces::default(),
         files: 0,
         mm: 0,
         fs: 0,
@@ -209,6 +210,7 @@ impl Maker {
         let comm = self.comm();
         let fpu = self.random.one_in(2).then(|| self.random.bytes(832));
         let cred = self.cred();
+        let namespaces = self.namespaces();
         let files = self.file_table();
         let mm = group.map_or_else(|| self.mm(), |g| g.0);
         let fs = self.fs();
@@ -232,6 +234,7 @@ impl Maker {
             cpu,
             fpu,
             cred,
+            namespaces,
             files,
             mm,
             fs,
@@ -294,6 +297,27 @@ impl Maker {
             entry
         });
         Pending { queue: queue.collect(), set: self.random.word() }
+    }
+
+    fn namespaces(&mut self) -> Namespaces {
+        let mut namespaces = Namespaces::default();
+        if self.random.one_in(2) {
+            let old = self.old(self.out.uts.len());
+            let node = self.path();
+            namespaces.uts = Some(old.unwrap_or_else(|| {
+                self.out.uts.push(Uts { node, domain: Vec::new() });
+                self.out.uts.len() - 1
+            }));
+        }
+        if self.random.one_in(2) {
+            let old = self.old(self.out.ipcs.len());
+            let shm = [self.random.word(), 1];
+            namespaces.ipc = Some(old.unwrap_or_else(|| {
+                self.out.ipcs.push(Ipc { shm, ..Ipc::default() });
+                self.out.ipcs.len() - 1
+            }));
+        }
+        namespaces
     }
 
     fn cred(&mut self) -> usize {

@@ -4,7 +4,7 @@
 use super::{Object, ObjectKind, Parser, add};
 use crate::error::ImageError;
 use crate::image::cursor::{Source, arrays};
-use crate::image::{Cred, records};
+use crate::image::{Cred, Ipc, Namespaces, Uts, records};
 
 /// Most supplementary groups of a task, as in the kernel.
 const GROUPS_MOST: u32 = 65536;
@@ -77,16 +77,55 @@ pub(super) fn cred<S: Source>(parser: &mut Parser<'_, S>) -> Result<Object, Imag
     Ok(add(&mut parser.out.creds, ObjectKind::Cred, cred))
 }
 
-/// The namespaces of a task; only those that the restart is done in.
+/// The namespaces of a task.
 pub(super) fn ns<S: Source>(parser: &mut Parser<'_, S>) -> Result<Object, ImageError> {
     let record = parser.fixed::<24>(records::NS)?;
-    // Objects of these kinds are refused where they are made, so no tag can stand for one.
-    for (name, tag) in
-        [("uts", record.i32::<8>()), ("ipc", record.i32::<12>()), ("net", record.i32::<16>())]
-    {
-        if tag != 0 {
-            return Err(record.bad(format!("{name} namespace: tag {tag} is not known")));
+    let index = |tag: i32, kind| match tag {
+        0 => Ok(None),
+        tag => parser.index(&record, tag, kind).map(Some),
+    };
+    let uts = index(record.i32::<8>(), ObjectKind::Uts)?;
+    let ipc = index(record.i32::<12>(), ObjectKind::Ipc)?;
+    // Objects of this kind are refused where they are made, so no tag can stand for one.
+    let net = record.i32::<16>();
+    if net != 0 {
+        return Err(record.bad(format!("net namespace: tag {net} is not known")));
+    }
+    Ok(add(&mut parser.namespaces, ObjectKind::Ns, Namespaces { uts, ipc }))
+}
+
+/// A uts namespace. What it says of the kernel is in the head too.
+pub(super) fn uts<S: Source>(parser: &mut Parser<'_, S>) -> Result<Object, ImageError> {
+    const LENGTH: usize = 65;
+    let record = parser.fixed::<400>(records::UTS_NS)?;
+    let text = |bytes: [u8; LENGTH]| match bytes.iter().position(|&byte| byte == 0) {
+        Some(end) => Ok(bytes.get(..end).unwrap_or_default().to_vec()),
+        None => Err(record.bad("a name without NUL")),
+    };
+    let (node, domain) =
+        (text(record.bytes::<73, LENGTH>())?, text(record.bytes::<333, LENGTH>())?);
+    Ok(add(&mut parser.out.uts, ObjectKind::Uts, Uts { node, domain }))
+}
+
+/// An ipc namespace; only one without objects.
+pub(super) fn ipc<S: Source>(parser: &mut Parser<'_, S>) -> Result<Object, ImageError> {
+    let record = parser.fixed::<56>(records::IPC_NS)?;
+    let others = record.bytes::<24, 32>();
+    let mut ipc = Ipc { shm: [record.u64::<8>(), record.u64::<16>()], ..Ipc::default() };
+    for (to, from) in ipc.others.iter_mut().zip(arrays(&others)) {
+        *to = i32::from_le_bytes(*from);
+    }
+    if ipc.others.iter().any(|&limit| limit < 0) {
+        return Err(record.bad("a limit below 0"));
+    }
+    for kind in [records::IPC_SHM, records::IPC_MSG, records::IPC_SEM] {
+        let group = parser.fixed::<16>(records::IPC)?;
+        if group.u32::<8>() != kind.number {
+            return Err(group.bad(format!("group {}, must be {}", group.u32::<8>(), kind.number)));
+        }
+        if group.u32::<12>() != 0 {
+            return Err(group.unsupported("System V IPC"));
         }
     }
-    Ok((ObjectKind::Ns, 0))
+    Ok(add(&mut parser.out.ipcs, ObjectKind::Ipc, ipc))
 }

@@ -4,7 +4,9 @@
 use super::{ObjectKind, Parser, signals};
 use crate::error::ImageError;
 use crate::image::cursor::{Fixed, Source};
-use crate::image::{Cpu, Live, RestartBlock, TaskIds, TaskState, Zombie, extra, records};
+use crate::image::{
+    Cpu, Live, Namespaces, RestartBlock, TaskIds, TaskState, Zombie, extra, records,
+};
 
 /// States of a task that has ended.
 const TASK_DEAD: u32 = 64;
@@ -55,7 +57,7 @@ pub(super) fn read<S: Source>(
     let restart_block = restart_block(parser)?;
     let (cpu, fpu) = cpu(parser)?;
     let cred = creds(parser)?;
-    namespaces(parser)?;
+    let namespaces = namespaces(parser)?;
     let objects = objects(parser, ids)?;
     let pending = signals::pending(parser)?;
     let blocked = signals::blocked(parser)?;
@@ -72,6 +74,7 @@ pub(super) fn read<S: Source>(
         cpu,
         fpu,
         cred,
+        namespaces,
         files: objects.files,
         mm: objects.shared.mm,
         fs: objects.fs,
@@ -246,11 +249,14 @@ fn creds<S: Source>(parser: &mut Parser<'_, S>) -> Result<usize, ImageError> {
     Ok(real)
 }
 
-fn namespaces<S: Source>(parser: &mut Parser<'_, S>) -> Result<(), ImageError> {
+fn namespaces<S: Source>(parser: &mut Parser<'_, S>) -> Result<Namespaces, ImageError> {
     let record = parser.fixed::<16>(records::TASK_NS)?;
     match record.i32::<8>() {
-        0 => Ok(()),
-        tag => parser.index(&record, tag, ObjectKind::Ns).map(|_| ()),
+        0 => Ok(Namespaces::default()),
+        tag => {
+            let index = parser.index(&record, tag, ObjectKind::Ns)?;
+            Ok(parser.namespaces.get(index).copied().unwrap_or_default())
+        }
     }
 }
 

@@ -50,7 +50,7 @@ impl Writer<'_> {
         self.out.record(records::TASK_CREDS, |r| {
             r.i32(cred).i32(cred);
         })?;
-        let ns = self.ns()?;
+        let ns = self.ns(live.namespaces)?;
         self.out.record(records::TASK_NS, |r| {
             r.i32(ns).zeros(4);
         })?;

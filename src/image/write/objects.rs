@@ -77,17 +77,6 @@ impl<'a> Writer<'a> {
         Ok(tag)
     }
 
-    /// The namespaces: those of the restart.
-    pub(super) fn ns(&mut self) -> Result<i32, ImageError> {
-        let (tag, new) = self.objref(Thing::Ns)?;
-        if new {
-            self.out.record(records::NS, |r| {
-                r.zeros(16);
-            })?;
-        }
-        Ok(tag)
-    }
-
     /// A descriptor table and its files.
     pub(super) fn file_table(&mut self, index: usize) -> Result<i32, ImageError> {
         let table = entry(&self.body.objects.file_tables, index, records::FILE_TABLE)?;
