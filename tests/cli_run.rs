@@ -235,6 +235,25 @@ fn without_kill_the_tree_goes_on() {
 }
 
 #[test]
+fn a_lock_that_another_holds_ends_the_restart() {
+    let place = Place::new();
+    let file = File::create(place.path("locked")).expect("a file");
+    file.try_lock().expect("a lock");
+    let mut command = Command::new("sleep");
+    command.arg("600").stdin(file).stdout(Stdio::null()).stderr(Stdio::null());
+    let victim = Victim::start_with(&mut command);
+    drop(command);
+    victim.wait_asleep();
+    let (pid, image) = (victim.pid().to_string(), place.path("image"));
+    let out = output(&["checkpoint", &pid, &image]);
+    assert!(out.status.success(), "{}", text(&out.stderr));
+    let out = output(&["restart", "--new-pids", &image]);
+    let said = text(&out.stderr);
+    assert!(said.contains("flock(0, 0x6): Resource temporarily unavailable"), "{said}");
+    assert!(!out.status.success());
+}
+
+#[test]
 fn an_image_goes_through_pipes() {
     let place = Place::new();
     let victim = place.start(60);

@@ -259,11 +259,49 @@ fn named_pipes_that_others_hold() {
 }
 
 #[test]
-fn locks() {
+fn leases() {
     let file = tempfile::NamedTempFile::new().expect("file");
-    let open = File::open(file.path()).expect("open");
-    open.lock_shared().expect("lock");
-    refused_for_input(open.into(), &["descriptor 0 (", "a lock is held"]);
+    let path = file.into_temp_path();
+    let open = File::open(&path).expect("open");
+    // SAFETY: three numbers.
+    if unsafe { libc::fcntl(open.as_raw_fd(), libc::F_SETLEASE, libc::F_RDLCK) } != 0 {
+        eprintln!("skipped: no leases here: {}", std::io::Error::last_os_error());
+        return;
+    }
+    refused_for_input(open.into(), &["descriptor 0 (", "a lease is held (F_SETLEASE)"]);
+}
+
+#[test]
+fn signals_about_files() {
+    let folder = tempfile::tempdir().expect("folder");
+    let open = File::open(folder.path()).expect("open");
+    /// Of linux/fcntl.h.
+    const DN_CREATE: i32 = 4;
+    let mut command = Command::new("sleep");
+    command.arg("600").stdin(open).stdout(Stdio::null()).stderr(Stdio::null());
+    let watch = || {
+        // SAFETY: three numbers.
+        match unsafe { libc::fcntl(0, libc::F_NOTIFY, DN_CREATE) } {
+            -1 => Err(std::io::Error::last_os_error()),
+            _ => Ok(()),
+        }
+    };
+    // SAFETY: only a system call is made after the fork.
+    unsafe { command.pre_exec(watch) };
+    let reason = "signals tell of changes in it (F_NOTIFY)";
+    refused(&mut Victim::start_with(&mut command), &["descriptor 0 (", reason]);
+
+    let (read, write) = std::io::pipe().expect("pipe");
+    let own = std::process::id() as i32;
+    // SAFETY: three numbers.
+    let set = unsafe { libc::fcntl(read.as_raw_fd(), libc::F_SETOWN, own) };
+    assert_eq!(set, 0);
+    let mut command = Command::new("sleep");
+    command.arg("600").stdin(read).stdout(write).stderr(Stdio::null());
+    let mut victim = Victim::start_with(&mut command);
+    drop(command);
+    let reason = format!("it sends signals to process {own}, which is no task of the tree");
+    refused(&mut victim, &["descriptor 0 (pipe:[", &reason]);
 }
 
 #[test]

@@ -6,7 +6,10 @@ mod image_common;
 use image_common::*;
 use libc::EINVAL;
 use usercr::image::records::{self, FIRST_EXTRA, Kind};
-use usercr::image::{Body, Descriptor, EpollItem, FileKind, ImageHead, OpenFile, TimerFd};
+use usercr::image::{
+    Body, Descriptor, EpollItem, FileKind, FileLock, FileOwner, ImageHead, LockKind, OpenFile,
+    Owner, ProcessLock, TimerFd,
+};
 
 /// The smallest image, with a file of this kind.
 fn sample(kind: FileKind) -> Vec<Record> {
@@ -93,6 +96,43 @@ fn items_of_epoll_files_that_cannot_be_are_refused() {
     refused(&other, "must be 4");
     let tag: [u8; 4] = records[at + 1].1[12..16].try_into().expect("four bytes");
     refused(&changed(at, 8, &tag), "the file is no epoll file");
+}
+
+#[test]
+fn locks_and_owners_that_cannot_be_are_refused() {
+    let (head, mut body) = smallest();
+    let lock = |kind, start| FileLock { kind, exclusive: true, start, length: 0 };
+    body.objects.files[0].locks = vec![lock(LockKind::Whole, 0), lock(LockKind::Description, 5)];
+    body.objects.files[0].owner = Some(FileOwner { who: Some(Owner::Group(0)), signal: 64 });
+    let fd = body.objects.file_tables[0].descriptors[0].fd;
+    let held = ProcessLock { fd, lock: lock(LockKind::Process, i64::MAX as u64) };
+    body.objects.file_tables[0].locks = vec![held];
+    let image = written(&head, &body);
+    assert_eq!(read(&image).expect("an image").1, body);
+    let cases: &[(Kind, usize, usize, &[u8], &str)] = &[
+        (records::FILE_LOCK, 0, 8, &[3], "a lock of kind 3 does not belong here"),
+        (records::FILE_LOCK, 0, 8, &[0], "a lock of kind 0"),
+        (records::FILE_LOCK, 2, 8, &[2], "a lock of kind 2 does not belong here"),
+        (records::FILE_LOCK, 0, 12, &[2], "exclusive 2"),
+        (records::FILE_LOCK, 0, 16, &[1], "0 bytes from 1 of kind Whole"),
+        (records::FILE_LOCK, 1, 23, &[0x80], "bytes from 9223372036854775813"),
+        (records::FILE_LOCK, 2, 24, &[2], "2 bytes from 9223372036854775807"),
+        (records::FILE_OWNER, 0, 8, &[3], "the owner is tag 1 of kind 3, which is no task"),
+        (records::FILE_OWNER, 0, 12, &[2], "the owner is tag 2 of kind 2, which is no task"),
+        (records::FILE_OWNER, 0, 16, &[65], "signal 65"),
+    ];
+    for (record, nth, offset, value, text) in cases {
+        let mut records = split(&image);
+        patch(&mut records, *record, *nth, *offset, value);
+        refused(&records, text);
+    }
+    let mut twice = split(&image);
+    let at = position(&twice, records::FILE_OWNER);
+    twice.insert(at, twice[at].clone());
+    refused(&twice, "FILE_OWNER: comes twice");
+    body.objects.files[0].owner = Some(FileOwner { who: Some(Owner::Thread(1)), signal: 0 });
+    let error = usercr::image::Layout::new(&head, &body).expect_err("it was written");
+    assert!(error.to_string().contains("task 1 owns a file"), "{error}");
 }
 
 #[test]

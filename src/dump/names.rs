@@ -125,6 +125,11 @@ impl Names {
         found
     }
 
+    /// Whether this is the device of /proc.
+    pub fn is_of_proc(&self, device: u64) -> bool {
+        Some(device) == self.proc_device
+    }
+
     /// The file itself that a path names, symbolic links not followed at its end.
     pub fn link_metadata(&self, path: &[u8]) -> Option<std::fs::Metadata> {
         let full = [self.prefix.as_slice(), path].concat();
@@ -136,7 +141,7 @@ impl Names {
         if !path.starts_with(b"/") {
             return Some(Lost::NoPath);
         }
-        if Some(device) == self.proc_device {
+        if self.is_of_proc(device) {
             return Some(Lost::Proc);
         }
         match (self.look_up(path), path.strip_suffix(DELETED)) {

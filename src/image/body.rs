@@ -9,6 +9,7 @@ mod creds;
 mod epoll;
 mod files;
 mod kinds;
+mod locks;
 mod memory;
 mod signals;
 pub(super) mod sockets;
@@ -22,6 +23,8 @@ use super::cursor::{Cursor, Fixed, Header, Source};
 use super::records::{self, FIRST_EXTRA, Kind};
 use super::{Body, ImageHead, Namespaces, Objects};
 use crate::error::ImageError;
+
+pub(in crate::image) use locks::KINDS as LOCK_KINDS;
 
 /// Objects inside objects. A writer needs five: file table, file, credentials, user, user namespace.
 const LEVELS: u32 = 16;
@@ -45,6 +48,7 @@ pub(crate) fn read<S: Source>(
         signal_owners: Vec::new(),
         links: Vec::new(),
         waiting: VecDeque::new(),
+        rows: head.tasks.iter().zip(0..).map(|(row, index)| (row.pid, index)).collect(),
     };
     let mut tasks = Vec::new();
     for ids in &head.tasks {
@@ -162,6 +166,8 @@ struct Parser<'a, S> {
     links: Vec<sockets::Link>,
     /// Sockets whose contents stand behind the descriptor table.
     waiting: VecDeque<usize>,
+    /// Index of each task in the task table, by the tag of its pid.
+    rows: HashMap<i32, usize>,
 }
 
 impl<S: Source> Parser<'_, S> {

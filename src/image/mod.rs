@@ -14,6 +14,7 @@ mod cursor;
 mod extra;
 pub mod fields;
 mod head;
+mod locks;
 mod objects;
 mod reader;
 pub mod records;
@@ -25,6 +26,7 @@ mod task;
 mod write;
 
 pub use cursor::Source;
+pub use locks::*;
 pub use objects::*;
 pub use reader::Reader;
 pub use sockets::*;

@@ -1,7 +1,7 @@
 //! What tasks share.
 #![forbid(unsafe_code)]
 
-use super::{Pending, Socket};
+use super::{FileLock, FileOwner, Pending, ProcessLock, Socket};
 
 /// What tasks share, each kind in a table of its own.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -51,6 +51,10 @@ pub struct OpenFile {
     pub cred: usize,
     /// What its path led to at the checkpoint; None where that is not known.
     pub was: Option<Was>,
+    /// Locks that belong to it.
+    pub locks: Vec<FileLock>,
+    /// Who gets signals about it.
+    pub owner: Option<FileOwner>,
 }
 
 /// What a path led to at the checkpoint: a restart looks whether it still does.
@@ -313,6 +317,8 @@ impl Default for Ipc {
 pub struct FileTable {
     /// Ascending by descriptor.
     pub descriptors: Vec<Descriptor>,
+    /// Locks that belong to the process.
+    pub locks: Vec<ProcessLock>,
 }
 
 /// One descriptor.

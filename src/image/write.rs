@@ -9,6 +9,7 @@ mod body;
 mod head;
 mod kinds;
 mod layout;
+mod locks;
 mod memory;
 mod objects;
 mod sockets;

@@ -45,6 +45,7 @@ const CALLS: &[(libc::c_long, &str, &[Kind])] = &[
     (libc::SYS_epoll_create1, "epoll_create1", &[Hex]),
     (libc::SYS_epoll_ctl, "epoll_ctl", &[Int, Int, Int, Hex]),
     (libc::SYS_epoll_wait, "epoll_wait", &[Int, Hex, Int, Int]),
+    (libc::SYS_flock, "flock", &[Int, Hex]),
     (libc::SYS_dup, "dup", &[Int]),
     (libc::SYS_pipe2, "pipe2", &[Hex, Hex]),
     (libc::SYS_write, "write", &[Int, Hex, Int]),

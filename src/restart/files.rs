@@ -149,6 +149,11 @@ impl Look {
         if FRESH.iter().any(|place| path.starts_with(place)) {
             return Ok(());
         }
+        let flags = file.flags as i32;
+        if flags & libc::O_PATH != 0 {
+            self.open(path, flags & (libc::O_PATH | libc::O_NOFOLLOW))?;
+            return Ok(());
+        }
         let meta = self.meta(path)?;
         let regular = is(&meta, libc::S_IFREG);
         if let Some(was) = file.was {
@@ -171,8 +176,7 @@ impl Look {
             }
         }
         if regular || is(&meta, libc::S_IFDIR) {
-            let kept = libc::O_ACCMODE | libc::O_PATH;
-            self.open(path, file.flags as i32 & kept)?;
+            self.open(path, flags & libc::O_ACCMODE)?;
         }
         Ok(())
     }

@@ -77,6 +77,35 @@ pub fn ask_timer(timer: impl AsFd) -> io::Result<()> {
     Ok(())
 }
 
+/// Who gets signals about an open file, and which.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SeenOwner {
+    /// F_OWNER_TID (0), F_OWNER_PID (1) or F_OWNER_PGRP (2).
+    pub kind: i32,
+    /// Its number as the caller sees it; 0: nobody, or one who has ended.
+    pub pid: i32,
+    /// The signal; 0: SIGIO.
+    pub signal: i32,
+}
+
+/// F_GETOWN_EX and F_GETSIG of fcntl(2).
+///
+/// # Errors
+/// Those of fcntl(2).
+pub fn file_owner(file: impl AsFd) -> io::Result<SeenOwner> {
+    /// Of linux/fcntl.h.
+    const F_GETOWN_EX: i32 = 16;
+    const F_GETSIG: i32 = 11;
+    let mut owner = [0i32; 2];
+    let file = file.as_fd().as_raw_fd();
+    // SAFETY: the kernel writes a struct of two numbers.
+    check(unsafe { libc::fcntl(file, F_GETOWN_EX, owner.as_mut_ptr()) }.into())?;
+    // SAFETY: no argument.
+    let signal = check(unsafe { libc::fcntl(file, F_GETSIG) }.into())?;
+    let [kind, pid] = owner;
+    Ok(SeenOwner { kind, pid, signal: signal as i32 })
+}
+
 /// A new pipe, read end first, that never waits.
 fn pipe() -> io::Result<(File, File)> {
     let mut ends = [0; 2];

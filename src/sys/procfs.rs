@@ -333,8 +333,6 @@ pub struct FdInfo {
     pub position: u64,
     /// Flags of open(2), O_CLOEXEC among them.
     pub flags: u32,
-    /// The first line about a lock that is held through it, if any.
-    pub lock: Option<String>,
     /// All of it, for the lines that only some kinds of files have.
     text: String,
 }
@@ -355,19 +353,17 @@ impl FdInfo {
 /// Parses /proc/PID/fdinfo/FD.
 pub fn fdinfo(data: &[u8]) -> Option<FdInfo> {
     let text = String::from_utf8_lossy(data);
-    let (mut position, mut flags, mut lock) = (None, None, None);
+    let (mut position, mut flags) = (None, None);
     for line in text.lines() {
         if let Some(value) = line.strip_prefix("pos:") {
             // A position may be negative for files such as /proc/PID/mem.
             position = value.trim().parse::<i64>().ok().map(|p| p as u64);
         } else if let Some(value) = line.strip_prefix("flags:") {
             flags = u32::from_str_radix(value.trim(), 8).ok();
-        } else if let Some(value) = line.strip_prefix("lock:") {
-            lock.get_or_insert_with(|| value.trim().to_owned());
         }
     }
     let (position, flags) = (position?, flags?);
-    Some(FdInfo { position, flags, lock, text: text.into_owned() })
+    Some(FdInfo { position, flags, text: text.into_owned() })
 }
 
 /// Parses /proc/PID/mountinfo: the ids of the mounts.
@@ -497,10 +493,11 @@ mod tests {
     #[test]
     fn descriptors_with_and_without_locks() {
         let plain = fdinfo(b"pos:\t12\nflags:\t02100001\nmnt_id:\t5\n").expect("parses");
-        assert_eq!((plain.position, plain.flags, plain.lock), (12, 0o2100001, None));
+        assert_eq!((plain.position, plain.flags), (12, 0o2100001));
+        assert_eq!(plain.field("lock"), None);
         let locked =
             fdinfo(b"pos:\t0\nflags:\t0\nlock:\t1: FLOCK  ADVISORY  WRITE 1 2:3:4 0 EOF\n");
-        assert!(locked.expect("parses").lock.expect("has one").contains("FLOCK"));
+        assert!(locked.expect("parses").field("lock").expect("has one").contains("FLOCK"));
     }
 }
 

@@ -113,9 +113,12 @@ pub fn smallest() -> (ImageHead, Body) {
             pos: 5,
             cred: 0,
             was: None,
+            locks: Vec::new(),
+            owner: None,
         }],
         file_tables: vec![FileTable {
             descriptors: vec![Descriptor { fd: 0, file: 0, cloexec: false }],
+            locks: Vec::new(),
         }],
         mms: vec![Mm { auxv: vec![6, 4096, 0, 0], vmas: vec![page], ..Mm::default() }],
         fss: vec![Fs { umask: 0o22, cwd: b"/".to_vec(), root: b"/".to_vec() }],
@@ -133,11 +136,14 @@ pub struct Maker {
     random: Random,
     out: Objects,
     big: bool,
+    /// How many tasks there are.
+    tasks: usize,
 }
 
 /// A tree of `count` tasks. `big`: with runs of more pages than a page array takes.
 pub fn tree(seed: u64, count: usize, big: bool) -> (ImageHead, Body) {
-    let mut maker = Maker { random: Random::new(seed), out: Objects::default(), big };
+    let (random, out) = (Random::new(seed), Objects::default());
+    let mut maker = Maker { random, out, big, tasks: count };
     let (mut ids, mut tasks, mut groups) = (Vec::new(), Vec::new(), Vec::new());
     for index in 0..count {
         let tag = index as i32 + 1;
@@ -368,6 +374,18 @@ impl Maker {
             6 => FileKind::Tty { pty: self.pty(), master: self.random.one_in(2) },
             _ => FileKind::Fifo { pipe: self.pipe(), path: self.path() },
         };
+        let mut locks = Vec::new();
+        while self.random.one_in(4) {
+            let kind = [LockKind::Whole, LockKind::Description][self.random.below(2) as usize];
+            locks.push(self.lock(kind));
+        }
+        let owner = self.random.one_in(4).then(|| FileOwner {
+            who: Owner::new(
+                self.random.below(4) as i32,
+                self.random.below(self.tasks as u64) as usize,
+            ),
+            signal: self.random.below(65) as i32,
+        });
         self.out.files.push(OpenFile {
             kind,
             mode: self.random.below(32) as u32,
@@ -375,6 +393,8 @@ impl Maker {
             pos: self.random.below(1 << 63),
             cred,
             was,
+            locks,
+            owner,
         });
         self.out.files.len() - 1
     }
@@ -573,6 +593,13 @@ impl Maker {
         (0..count).map(one).collect()
     }
 
+    fn lock(&mut self, kind: LockKind) -> FileLock {
+        let start = self.random.below(1 << 63);
+        let length = self.random.below((1 << 63) - start);
+        let (start, length) = if kind == LockKind::Whole { (0, 0) } else { (start, length) };
+        FileLock { kind, exclusive: self.random.one_in(2), start, length }
+    }
+
     /// Items are written when their table is complete: they name files that are there by then.
     fn epoll_items(&mut self, epoll: usize) {
         let (random, files) = (&mut self.random, &mut self.out.files);
@@ -599,7 +626,13 @@ impl Maker {
         for epoll in before..self.out.files.len() {
             self.epoll_items(epoll);
         }
-        self.out.file_tables.push(FileTable { descriptors });
+        let mut locks = Vec::new();
+        for descriptor in &descriptors {
+            while self.random.one_in(4) {
+                locks.push(ProcessLock { fd: descriptor.fd, lock: self.lock(LockKind::Process) });
+            }
+        }
+        self.out.file_tables.push(FileTable { descriptors, locks });
         self.out.file_tables.len() - 1
     }
 

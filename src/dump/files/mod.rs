@@ -4,6 +4,7 @@
 //! [`Socket`]s. Never: a byte taken out of a pipe or socket.
 
 mod epoll;
+mod locks;
 mod pipes;
 mod plain;
 mod sockets;
@@ -33,6 +34,8 @@ const MODE_WRITE: u32 = 2;
 const MODE_SEEK: u32 = 4;
 /// FMODE_PREAD and FMODE_PWRITE.
 const MODE_POSITIONED: u32 = 0x18;
+/// FMODE_PATH.
+const MODE_PATH: u32 = 0x4000;
 /// Devices that keep no state of their own, by (major, minor): null, zero, full, random, urandom.
 const PLAIN_DEVICES: [(u32, u32); 5] = [(1, 3), (1, 5), (1, 7), (1, 8), (1, 9)];
 
@@ -64,6 +67,8 @@ pub(super) struct Files {
     /// Timers, with a descriptor of each.
     timers: Vec<(usize, Holder)>,
     epolls: Vec<epoll::Unresolved>,
+    /// Files that can send signals.
+    senders: Vec<(usize, Holder)>,
     pipe_index: HashMap<Key, usize>,
     /// Pairs of pseudo terminals.
     pub ptys: Vec<Pty>,
@@ -165,6 +170,7 @@ impl Files {
             ends: Vec::new(),
             timers: Vec::new(),
             epolls: Vec::new(),
+            senders: Vec::new(),
             pipe_index: HashMap::new(),
             ptys: Vec::new(),
             pairs: Vec::new(),
@@ -180,12 +186,16 @@ impl Files {
         cred: usize,
     ) -> Result<FileTable, DumpError> {
         let mut descriptors = Vec::with_capacity(seen.len());
+        let (mut locks, mut known) = (Vec::new(), HashSet::new());
         for seen in seen {
             let cloexec = seen.info.flags & libc::O_CLOEXEC as u32 != 0;
             let file = self.description(facts, seen, cred)?;
             descriptors.push(Descriptor { fd: seen.fd, file, cloexec });
+            if known.insert(file) {
+                locks.extend(Files::process_locks(facts, seen)?);
+            }
         }
-        Ok(FileTable { descriptors })
+        Ok(FileTable { descriptors, locks })
     }
 
     /// Index of the open file description behind a descriptor.
@@ -207,6 +217,9 @@ impl Files {
         group.insert(place, Known { holder, object });
         let file = self.open_file(facts, seen, key.flags, cred)?;
         let holder = Holder::new(facts, seen);
+        if sends_signals(seen) {
+            self.senders.push((object, holder));
+        }
         match file.kind {
             FileKind::TimerFd(_) => self.timers.push((object, holder)),
             FileKind::Epoll { .. } => {
@@ -228,14 +241,12 @@ impl Files {
         cred: usize,
     ) -> Result<OpenFile, DumpError> {
         let refuse = |reason: &str| facts.refuse(seen.object(), reason);
-        if let Some(lock) = &seen.info.lock {
-            return Err(refuse(&format!("a lock is held ({lock})")));
-        }
+        let mut locks = locks::read(seen).map_err(|reason| refuse(&reason))?;
+        locks.retain(|lock| !locks::of_process(lock));
         if flags & libc::O_PATH as u32 != 0 {
-            return Err(refuse("it only names a path (O_PATH)"));
-        }
-        if flags & libc::O_ASYNC as u32 != 0 {
-            return Err(refuse("it sends signals (O_ASYNC)"));
+            let kind = self.only_named(seen).map_err(refuse)?;
+            let (mode, pos, was, owner) = (MODE_PATH, 0, None, None);
+            return Ok(OpenFile { kind, mode, flags, pos, cred, was, locks, owner });
         }
         let mut mode = match flags & libc::O_ACCMODE as u32 {
             0 => MODE_READ,
@@ -271,7 +282,8 @@ impl Files {
             _ => return Err(refuse("descriptors of this kind cannot be saved")),
         };
         let was = matches!(kind, FileKind::Named { .. }).then(|| names::was(&seen.meta));
-        Ok(OpenFile { kind, mode, flags, pos: seen.info.position, cred, was })
+        let pos = seen.info.position;
+        Ok(OpenFile { kind, mode, flags, pos, cred, was, locks, owner: None })
     }
 
     /// When all descriptors are known: what one look at a descriptor does not tell.
@@ -280,6 +292,7 @@ impl Files {
         self.read_terminals(all)?;
         self.read_sockets(all)?;
         self.resolve_epolls(all)?;
+        self.read_owners(all)?;
         for &(object, holder) in &self.timers {
             let timer = timers::read(all, holder)?;
             if let Some(file) = self.objects.get_mut(object) {
@@ -293,6 +306,22 @@ impl Files {
         match self.names.mismatch(&seen.link, seen.meta.dev(), seen.meta.ino()) {
             None => Ok(FileKind::Named { path: seen.link.clone() }),
             Some(reason) => Err(reason.to_string()),
+        }
+    }
+
+    /// What is only named (O_PATH): anything that has a path, links too.
+    fn only_named(&mut self, seen: &Seen) -> Result<FileKind, &'static str> {
+        if self.names.is_of_proc(seen.meta.dev()) {
+            return Err("it is a file of /proc");
+        }
+        if !seen.link.starts_with(b"/") {
+            return Err("it has no path");
+        }
+        let found = self.names.link_metadata(&seen.link);
+        match found.map(|meta| (meta.dev(), meta.ino()) == (seen.meta.dev(), seen.meta.ino())) {
+            Some(true) => Ok(FileKind::Named { path: seen.link.clone() }),
+            Some(false) => Err("it only names a path (O_PATH), which now leads to another file"),
+            None => Err("it only names a path (O_PATH), which leads nowhere any more"),
         }
     }
 
@@ -312,6 +341,8 @@ impl Files {
                 pos: 0,
                 cred,
                 was,
+                locks: Vec::new(),
+                owner: None,
             });
             self.objects.len() - 1
         })
@@ -334,6 +365,20 @@ fn find(
         }
     }
     Ok(Err(low))
+}
+
+/// Whether signals may tell of it: O_ASYNC, out-of-band data, F_NOTIFY for directories.
+fn sends_signals(seen: &Seen) -> bool {
+    if seen.info.flags & libc::O_PATH as u32 != 0 {
+        return false;
+    }
+    match seen.meta.mode() & libc::S_IFMT {
+        libc::S_IFIFO | libc::S_IFSOCK | libc::S_IFDIR => true,
+        libc::S_IFCHR => {
+            !PLAIN_DEVICES.contains(&(libc::major(seen.meta.rdev()), libc::minor(seen.meta.rdev())))
+        }
+        _ => seen.link.starts_with(b"anon_inode:"),
+    }
 }
 
 /// Majors of terminals: 4 and 5 (console, tty), 136 to 143 (pseudo terminals).

@@ -2,11 +2,12 @@
 #![forbid(unsafe_code)]
 
 use super::kinds::{self, Front};
+use super::locks;
 use super::sockets;
 use super::{Object, ObjectKind, Parser, add};
 use crate::error::ImageError;
 use crate::image::cursor::{Fixed, Source};
-use crate::image::{Descriptor, FileKind, FileTable, Fs, OpenFile, Pipe, records};
+use crate::image::{Descriptor, FileKind, FileTable, Fs, OpenFile, Pipe, ProcessLock, records};
 
 /// Most bytes of a path, its NUL included.
 const PATH_MOST: u32 = 4096;
@@ -29,7 +30,15 @@ pub(super) fn table<S: Source>(parser: &mut Parser<'_, S>) -> Result<Object, Ima
         return Err(record.bad(format!("{count} descriptors")));
     }
     let mut descriptors: Vec<Descriptor> = Vec::new();
+    let mut process_locks = Vec::new();
     for _ in 0..count {
+        let mut held = Vec::new();
+        while let header = parser.next(records::FILE_DESC.name)?
+            && header.kind == records::FILE_LOCK.number
+        {
+            let record = parser.cursor.fixed::<32>(&header, records::FILE_LOCK.name)?;
+            held.push(locks::lock(&record, true)?);
+        }
         let record = parser.fixed::<24>(records::FILE_DESC)?;
         let (fd, cloexec) = (record.i32::<12>(), record.u32::<16>());
         let lowest = descriptors.last().map_or(0, |last| i64::from(last.fd) + 1);
@@ -41,9 +50,14 @@ pub(super) fn table<S: Source>(parser: &mut Parser<'_, S>) -> Result<Object, Ima
         }
         let file = parser.index(&record, record.i32::<8>(), ObjectKind::File)?;
         descriptors.push(Descriptor { fd, file, cloexec: cloexec == 1 });
+        process_locks.extend(held.into_iter().map(|lock| ProcessLock { fd, lock }));
     }
     sockets::waiting(parser)?;
-    Ok(add(&mut parser.out.file_tables, ObjectKind::FileTable, FileTable { descriptors }))
+    Ok(add(
+        &mut parser.out.file_tables,
+        ObjectKind::FileTable,
+        FileTable { descriptors, locks: process_locks },
+    ))
 }
 
 /// An open file.
@@ -75,7 +89,7 @@ pub(super) fn file<S: Source>(parser: &mut Parser<'_, S>) -> Result<Object, Imag
     if front.pipe.is_some() && !matches!(number, 2 | 3) || front.was.is_some() && number != 1 {
         return Err(record.bad(format!("type {number} does not go with what is in front of it")));
     }
-    let was = front.was;
+    let (was, locks, owner) = (front.was, front.locks.clone(), front.owner);
     let kind = match (number, front.kind.clone()) {
         (1, Some(kind)) => {
             path(parser)?;
@@ -107,7 +121,7 @@ pub(super) fn file<S: Source>(parser: &mut Parser<'_, S>) -> Result<Object, Imag
             return Err(record.unsupported(format!("file of type {number} ({name})")));
         }
     };
-    let file = OpenFile { kind, mode: record.u32::<12>(), flags, pos, cred, was };
+    let file = OpenFile { kind, mode: record.u32::<12>(), flags, pos, cred, was, locks, owner };
     Ok(add(&mut parser.out.files, ObjectKind::File, file))
 }
 

@@ -1,10 +1,10 @@
 //! Records of our own in front of a FILE: what is open where version 6 has no type for it.
 #![forbid(unsafe_code)]
 
-use super::{Parser, unnamed};
+use super::{Parser, locks, unnamed};
 use crate::error::ImageError;
 use crate::image::cursor::{Fixed, Source};
-use crate::image::{FileKind, Pipe, TimerFd, Was, records};
+use crate::image::{FileKind, FileLock, FileOwner, Pipe, TimerFd, Was, records};
 
 /// Flags of timerfd_settime(2).
 const TIMER_FLAGS: u32 = (libc::TFD_TIMER_ABSTIME | libc::TFD_TIMER_CANCEL_ON_SET) as u32;
@@ -18,6 +18,10 @@ pub(super) struct Front {
     pub was: Option<Was>,
     /// What is known of a pipe, but for its contents.
     pub pipe: Option<Pipe>,
+    /// Locks that belong to the open file.
+    pub locks: Vec<FileLock>,
+    /// Who gets signals about it.
+    pub owner: Option<FileOwner>,
 }
 
 /// Reads it. The cursor is then in front of the record behind, which should be the FILE.
@@ -50,6 +54,16 @@ pub(super) fn front<S: Source>(parser: &mut Parser<'_, S>) -> Result<Front, Imag
             let packets = unnamed::packets(parser, &header)?;
             let pipe = front.pipe.get_or_insert_default();
             if !std::mem::replace(&mut pipe.packets, packets).is_empty() {
+                return Err(header.bad(name, "comes twice"));
+            }
+            continue;
+        } else if header.kind == records::FILE_LOCK.number {
+            let record = parser.cursor.fixed::<32>(&header, name)?;
+            front.locks.push(locks::lock(&record, false)?);
+            continue;
+        } else if header.kind == records::FILE_OWNER.number {
+            let record = parser.cursor.fixed::<24>(&header, name)?;
+            if front.owner.replace(locks::owner(parser, &record)?).is_some() {
                 return Err(header.bad(name, "comes twice"));
             }
             continue;

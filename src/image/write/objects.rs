@@ -92,6 +92,9 @@ impl<'a> Writer<'a> {
         })?;
         for descriptor in &table.descriptors {
             let file = self.file(descriptor.file)?;
+            for held in table.locks.iter().filter(|held| held.fd == descriptor.fd) {
+                self.lock(&held.lock)?;
+            }
             self.out.record(records::FILE_DESC, |r| {
                 r.i32(file).i32(descriptor.fd).u32(descriptor.cloexec.into()).zeros(4);
             })?;
@@ -109,6 +112,7 @@ impl<'a> Writer<'a> {
             return Ok(tag);
         }
         let cred = self.cred(file.cred)?;
+        self.asked(file)?;
         match &file.kind {
             FileKind::Named { path } => {
                 self.was(file)?;

@@ -54,7 +54,8 @@ impl Compiler<'_> {
     }
 
     /// What is set for open files when nothing of the restart is open any more, by the first process
-    /// that has them: timers start.
+    /// that has them: timers start, locks are taken. (A process loses its locks on a file with the first
+    /// descriptor of it that it closes.)
     pub(in crate::program) fn late_files(&mut self, p: &mut Program, task: usize, live: &Live) {
         let Some(table) = self.body.objects.file_tables.get(live.files) else { return };
         for (fd, file) in self.slots.kept(task, table) {
@@ -62,9 +63,18 @@ impl Compiler<'_> {
                 self.late_file(p, fd, open);
             }
         }
+        if self.slots.keeps_table(task, live.files) {
+            for held in &table.locks {
+                self.lock(p, held.fd, &held.lock);
+            }
+        }
     }
 
     fn late_file(&mut self, p: &mut Program, fd: i32, file: &OpenFile) {
+        for lock in &file.locks {
+            self.lock(p, fd, lock);
+        }
+        self.signals_of(p, fd, file);
         if let FileKind::TimerFd(timer) = &file.kind {
             self.start_timer_fd(p, fd, timer);
         }

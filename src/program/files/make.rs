@@ -86,6 +86,9 @@ impl Compiler<'_> {
         cloexec: bool,
     ) -> i32 {
         let mut flags = reopen(file.flags);
+        // A path with links in it may have led to the file, but this one has none; only with O_PATH its end may
+        // be one. What cannot send signals keeps O_ASYNC too.
+        flags |= file.flags as i32 & (libc::O_NOFOLLOW | libc::O_ASYNC);
         if cloexec {
             flags |= libc::O_CLOEXEC;
         }

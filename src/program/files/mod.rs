@@ -6,6 +6,7 @@
 
 mod epoll;
 mod kinds;
+mod locks;
 mod make;
 mod pipes;
 mod slots;

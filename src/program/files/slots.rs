@@ -79,6 +79,8 @@ pub(in crate::program) struct Slots {
     pub(super) groups: BTreeSet<Group>,
     /// The first process that has a descriptor of a file, by the file.
     keepers: HashMap<usize, usize>,
+    /// The first process that has a descriptor table, by the table.
+    table_keepers: HashMap<usize, usize>,
     /// Who fills which epoll files.
     pub(super) watches: Watches,
 }
@@ -99,6 +101,7 @@ impl Slots {
             next: base + 3,
             groups: BTreeSet::new(),
             keepers: HashMap::new(),
+            table_keepers: HashMap::new(),
             watches: Watches::default(),
         };
         let group_of = |file: usize| Group::of(&body.objects.files.get(file)?.kind);
@@ -112,6 +115,7 @@ impl Slots {
                 continue;
             }
             tables.push((index, table_of(body, live)));
+            slots.table_keepers.entry(live.files).or_insert(index);
             for descriptor in table_of(body, live) {
                 slots.keepers.entry(descriptor.file).or_insert(index);
             }
@@ -191,6 +195,11 @@ impl Slots {
         let mut seen = BTreeSet::new();
         let own = table.descriptors.iter().filter(|d| self.keepers.get(&d.file) == Some(&task));
         own.filter(|d| seen.insert(d.file)).map(|d| (d.fd, d.file)).collect()
+    }
+
+    /// Whether `task` is the first process that has this table.
+    pub(super) fn keeps_table(&self, task: usize, table: usize) -> bool {
+        self.table_keepers.get(&table) == Some(&task)
     }
 
     pub(in crate::program) fn file(&self, file: usize) -> Option<i32> {
