@@ -137,6 +137,21 @@ const timer = setInterval(() => {
     lives(&["node", "-e", SCRIPT], nothing, begun, |run| prints(run, "begun\nchild\ndone\n"));
 }
 
+#[test]
+fn sqlite_in_a_transaction() {
+    const SQL: &str = "create table t (x); begin; insert into t values (1); \
+        with recursive c (x) as (select 1 union all select x + 1 from c where x < 4000000) \
+        insert into t select x from c; commit; select count(*), sum(x) from t; pragma integrity_check;";
+    let begun = |run: &Run| {
+        let size = fs::metadata(run.path("base")).map_or(0, |meta| meta.len());
+        run.path("base-journal").exists() && size > 10_000
+    };
+    lives(&["sqlite3", "base", SQL], nothing, begun, |run| {
+        prints(run, "4000001|8000002000001\nok\n");
+        assert!(!run.path("base-journal").exists());
+    });
+}
+
 /// A C program of many functions, which takes a compiler a few seconds.
 fn write_source(run: &Run) {
     let mut source = String::from("#include <stdio.h>\n");
