@@ -108,7 +108,9 @@ fn locks_and_owners_that_cannot_be_are_refused() {
     let held = ProcessLock { fd, lock: lock(LockKind::Process, i64::MAX as u64) };
     body.objects.file_tables[0].locks = vec![held];
     let image = written(&head, &body);
-    assert_eq!(read(&image).expect("an image").1, body);
+    let objects = read(&image).expect("an image").1.objects;
+    assert_eq!(objects.files, body.objects.files);
+    assert_eq!(objects.file_tables, body.objects.file_tables);
     let cases: &[(Kind, usize, usize, &[u8], &str)] = &[
         (records::FILE_LOCK, 0, 8, &[3], "a lock of kind 3 does not belong here"),
         (records::FILE_LOCK, 0, 8, &[0], "a lock of kind 0"),
