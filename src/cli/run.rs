@@ -8,12 +8,15 @@ use std::sync::atomic::AtomicI32;
 use super::args::{CheckpointArgs, RestartArgs};
 use super::{Failure, open_image, output};
 use crate::error::{Error, PlanError, RestartError};
-use crate::ffi::call;
+use crate::ffi::{call, guard};
 use crate::report::Report;
 use crate::restart::{Conditions, Mode};
 use crate::{dump, restart};
 
 pub fn checkpoint(args: &CheckpointArgs) -> Result<ExitCode, Failure> {
+    if let Some(status) = guard::guarded().map_err(Failure::file("start a process"))? {
+        return Ok(end_as(status));
+    }
     let messages = io::stderr();
     let write = |output: BorrowedFd<'_>| {
         let report = report(messages.as_fd(), args.verbose);

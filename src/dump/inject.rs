@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::cpu::{Machine, settled};
 use super::facts::Facts;
+use super::interrupt;
 use super::stop::{Thread, Tree};
 use crate::error::DumpError;
 use crate::sys::procfs::Mapping;
@@ -67,6 +68,7 @@ pub(super) fn ask(tree: &Tree, subjects: &[Subject<'_>]) -> Result<Vec<Answers>,
         }
     }
     for batch in by_round.iter().flat_map(|round| round.chunks(BATCH)) {
+        interrupt::check()?;
         let mut sessions = Vec::with_capacity(batch.len());
         for &at in batch {
             if let Some(subject) = subjects.get(at) {

@@ -13,6 +13,7 @@ mod gather;
 mod head;
 mod ids;
 mod inject;
+pub mod interrupt;
 mod leftover;
 mod memory;
 mod names;

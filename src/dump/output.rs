@@ -12,6 +12,7 @@ use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
+use super::interrupt;
 use crate::error::{Error, ImageError, SysError};
 use crate::image::{Layout, PageSource, Room};
 use crate::sys::{signal, stream};
@@ -49,6 +50,7 @@ fn front_to_end(
 ) -> Result<(), Error> {
     let (mut offset, mut room) = (0, Room::new());
     while offset < layout.len() {
+        interrupt::check()?;
         let part = layout.part(offset, &mut room, pages)?;
         out.write_all(part).map_err(|source| ImageError::Write { offset, source })?;
         offset += part.len() as u64;
@@ -71,10 +73,13 @@ fn together<P: PageSource>(
             if offset >= layout.len() {
                 return Ok(());
             }
-            let written = layout.part(offset, &mut room, &mut pages).and_then(|part| {
-                file.write_all_at(part, base.saturating_add(offset))
-                    .map_err(|source| ImageError::Write { offset, source }.into())
-            });
+            let written = interrupt::check().map_err(Error::from);
+            let written = written
+                .and_then(|()| layout.part(offset, &mut room, &mut pages))
+                .and_then(|part| {
+                    file.write_all_at(part, base.saturating_add(offset))
+                        .map_err(|source| ImageError::Write { offset, source }.into())
+                });
             if written.is_err() {
                 next.store(layout.len(), Ordering::Relaxed);
                 return written;
@@ -106,7 +111,12 @@ impl Write for Patient {
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
                     stream::wait_writable(&self.0)?;
                 }
+                // A reader that does not read may not keep the tree stopped for ever.
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 result => return result,
+            }
+            if interrupt::requested() {
+                return Err(io::Error::other("interrupted"));
             }
         }
     }

@@ -4,6 +4,7 @@
 
 use std::thread;
 
+use super::interrupt;
 use crate::error::DumpError;
 use crate::sys::signal::Blocked;
 
@@ -22,7 +23,8 @@ pub(super) fn map<T: Sync, R: Send>(
     let processors = thread::available_parallelism().map_or(1, usize::from);
     let threads = processors.min(MOST).min(items.len() / FEWEST).max(1);
     let size = items.len().div_ceil(threads).max(1);
-    let run = |chunk: &[T]| chunk.iter().map(&work).collect::<Result<Vec<R>, DumpError>>();
+    let work = |item: &T| interrupt::check().and_then(|()| work(item));
+    let run = |chunk: &[T]| chunk.iter().map(work).collect::<Result<Vec<R>, DumpError>>();
     let mut chunks = items.chunks(size);
     let Some(first) = chunks.next() else { return Ok(Vec::new()) };
     let parts: Vec<Result<Vec<R>, DumpError>> = thread::scope(|scope| {

@@ -10,8 +10,8 @@ use crate::sys::{process, procfs};
 /// How long the end of a task that was killed may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Lets all tasks go on.
-pub(super) fn release(tree: Tree) {
-    for thread in tree.processes.into_iter().flat_map(|p| p.threads) {
+pub(super) fn release(mut tree: Tree) {
+    for thread in std::mem::take(&mut tree.processes).into_iter().flat_map(|p| p.threads) {
         // One that was killed meanwhile is let go when it is dropped.
         let _ = thread.tracee.detach(0);
     }

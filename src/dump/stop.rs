@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::io;
 use std::time::{Duration, Instant};
 
-use super::cpu;
+use super::{cpu, interrupt};
 use crate::error::DumpError;
 use crate::sys::procfs;
 use crate::sys::ptrace::{Options, Stop, Tracee};
@@ -73,6 +73,7 @@ impl Tree {
         }
         let mut patience = PATIENCE;
         for _ in 1..ATTEMPTS {
+            interrupt::check()?;
             match Tree::attempt(root, patience) {
                 Err(DumpError::Busy { .. }) => std::thread::sleep(patience / 8),
                 other => return other,
@@ -119,6 +120,7 @@ impl Tree {
         loop {
             let mut changed = false;
             for at in level..self.processes.len() {
+                interrupt::check()?;
                 changed |= self.seize_threads(at)?;
             }
             if !changed {
@@ -178,6 +180,7 @@ impl Tree {
                 return Ok(true);
             }
             let tid = thread.tracee.tid();
+            interrupt::check()?;
             let stop = thread.tracee.wait_stop(deadline).map_err(|e| busy(tid, e))?;
             match stop {
                 Stop::Group(signal) => {
@@ -291,6 +294,35 @@ impl Tree {
     /// The process at a place.
     pub fn process(&self, place: Place) -> Option<&Process> {
         self.processes.get(place.process)
+    }
+}
+
+impl Drop for Tree {
+    /// Lets all tasks go on. Who was asked to stop and has not been looked at may have a system call
+    /// that only this has ended.
+    fn drop(&mut self) {
+        let threads = std::mem::take(&mut self.processes).into_iter().flat_map(|p| p.threads);
+        let (stopped, others): (Vec<Thread>, Vec<Thread>) = threads.partition(|t| t.stopped);
+        // First, as who waits for its vfork child stops only when that runs on.
+        drop(stopped);
+        let deadline = Instant::now() + 4 * PATIENCE;
+        for Thread { tracee, .. } in others {
+            match tracee.wait_stop(deadline) {
+                Ok(Stop::Interrupted) => {
+                    let _ = cpu::run_again(&tracee);
+                }
+                // It has come before the stop, and is still to be delivered.
+                Ok(Stop::Signal(signal)) => {
+                    let _ = tracee.detach(signal);
+                }
+                Ok(Stop::Forked(new)) => {
+                    drop(Tracee::inherited(new));
+                    let _ = tracee.detach(0);
+                }
+                // The rest is what the drop of the attachment does.
+                _ => {}
+            }
+        }
     }
 }
 

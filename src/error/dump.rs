@@ -73,6 +73,9 @@ pub enum DumpError {
     /// A system call of the checkpointer on itself failed.
     #[error(transparent)]
     Own(#[from] SysError),
+    /// Somebody wanted the checkpoint to end.
+    #[error("interrupted")]
+    Interrupted,
     /// The tree can be saved, but no restart could bring it back.
     #[error("the tree could not be restarted: {reason}")]
     Unrestartable {
@@ -110,7 +113,7 @@ impl DumpError {
             | DumpError::Busy { pid, .. }
             | DumpError::Task { pid, .. }
             | DumpError::Malformed { pid, .. } => Some(*pid),
-            DumpError::Own(_) | DumpError::Unrestartable { .. } => None,
+            DumpError::Own(_) | DumpError::Interrupted | DumpError::Unrestartable { .. } => None,
         }
     }
 
@@ -140,6 +143,7 @@ impl DumpError {
             DumpError::Busy { .. } => libc::EBUSY,
             DumpError::Task { source, .. } => source.raw_os_error().unwrap_or(libc::EIO),
             DumpError::Malformed { .. } => libc::EIO,
+            DumpError::Interrupted => libc::EINTR,
             DumpError::Own(e) => e.errno(),
         }
     }

@@ -7,9 +7,10 @@ use std::ffi::{CStr, c_int, c_uint};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 
 use super::{CHECKPOINT_FD_NONE, CrCheckpointArgs, CrRestartArgs, boundary, cr_checkpoint};
+use crate::dump::interrupt;
 use crate::report::Report;
 use crate::restart::{Mode, Options, Restarted};
 
@@ -139,23 +140,28 @@ pub fn reap_group(group: i32) -> io::Result<bool> {
     }
 }
 
-/// Whether somebody wants this process to end.
-static ASKED_TO_END: AtomicBool = AtomicBool::new(false);
-
 /// From now on SIGINT, SIGTERM and SIGHUP do nothing but make [`asked_to_end`] true.
 pub fn end_on_request() {
+    [libc::SIGINT, libc::SIGTERM, libc::SIGHUP].into_iter().for_each(end_on);
+}
+
+/// The same for one signal. It also ends system calls that wait.
+pub(super) fn end_on(signal: c_int) {
     extern "C" fn note(_signal: c_int) {
-        ASKED_TO_END.store(true, Ordering::Relaxed);
+        interrupt::request();
     }
-    for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
-        // SAFETY: the handler only stores to an atomic, which is async-signal-safe.
-        unsafe { libc::signal(signal, note as *const () as libc::sighandler_t) };
+    // SAFETY: zeros are an action without flags and with an empty mask; the handler only stores to an
+    // atomic, which is async-signal-safe.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = note as *const () as libc::sighandler_t;
+        libc::sigaction(signal, &raw const action, ptr::null_mut());
     }
 }
 
 /// Whether one of the signals of [`end_on_request`] has come.
 pub fn asked_to_end() -> bool {
-    ASKED_TO_END.load(Ordering::Relaxed)
+    interrupt::requested()
 }
 
 /// Ends this process by the signal that ended another one with `status` (format of wait(2)), as
@@ -165,6 +171,6 @@ pub fn end_like(status: i32) {
 }
 
 /// The value of a C call, or errno where it is -1.
-fn checked(value: c_int) -> io::Result<c_int> {
+pub(super) fn checked(value: c_int) -> io::Result<c_int> {
     if value < 0 { Err(io::Error::last_os_error()) } else { Ok(value) }
 }

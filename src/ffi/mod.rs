@@ -14,6 +14,8 @@ mod args;
 mod boundary;
 #[cfg(feature = "cli")]
 pub mod call;
+#[cfg(feature = "cli")]
+pub mod guard;
 mod last;
 
 pub use args::{

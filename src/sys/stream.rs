@@ -6,25 +6,28 @@ use std::os::fd::{AsFd, AsRawFd};
 /// Waits until a read would not block: there is something to read, the stream's end, or an error.
 /// A signal does not end the wait.
 pub fn wait_readable(fd: impl AsFd) -> io::Result<()> {
-    wait(fd, libc::POLLIN)
-}
-
-/// Waits until a write would not block: there is room, or an error. A signal does not end the wait.
-pub fn wait_writable(fd: impl AsFd) -> io::Result<()> {
-    wait(fd, libc::POLLOUT)
-}
-
-fn wait(fd: impl AsFd, events: i16) -> io::Result<()> {
-    let mut poll = libc::pollfd { fd: fd.as_fd().as_raw_fd(), events, revents: 0 };
     loop {
-        // SAFETY: `poll` is one valid pollfd for the whole call.
-        if unsafe { libc::poll(&mut poll, 1, -1) } >= 0 {
-            return Ok(());
+        match poll(&fd, libc::POLLIN) {
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
         }
-        let error = io::Error::last_os_error();
-        if error.kind() != io::ErrorKind::Interrupted {
-            return Err(error);
-        }
+    }
+}
+
+/// Waits until a write would not block: there is room, or an error; or until a signal comes.
+pub fn wait_writable(fd: impl AsFd) -> io::Result<()> {
+    match poll(&fd, libc::POLLOUT) {
+        Err(e) if e.kind() != io::ErrorKind::Interrupted => Err(e),
+        _ => Ok(()),
+    }
+}
+
+fn poll(fd: impl AsFd, events: i16) -> io::Result<()> {
+    let mut poll = libc::pollfd { fd: fd.as_fd().as_raw_fd(), events, revents: 0 };
+    // SAFETY: `poll` is one valid pollfd for the whole call.
+    match unsafe { libc::poll(&mut poll, 1, -1) } {
+        -1 => Err(io::Error::last_os_error()),
+        _ => Ok(()),
     }
 }
 

@@ -9,6 +9,7 @@
  *          third argument
  *   work   processes and threads that compute, sleep and signal all the time and check themselves; at
  *          SIGUSR1 the result goes to the third argument
+ *   hundred  the same with 100 tasks, which sleep longer
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -334,9 +335,10 @@ static int calls(const char *ready, const char *result, int all)
 struct shared {
 	volatile int stop, failures, ended_early;
 	char why[256];
-	volatile long rounds[64];
+	volatile long rounds[512];
 };
 static struct shared *sh;
+static long rest = 200000;
 
 static void wrong(const char *what)
 {
@@ -368,10 +370,10 @@ static void *worker(void *arg)
 	sigset_t mask, before;
 	pthread_sigmask(SIG_SETMASK, NULL, &before);
 	while (!sh->stop) {
-		for (int i = 0; i < 20; i++)
+		for (int i = 0; i < (rest > 1000000 ? 2 : 20); i++)
 			if (compute(me + 1) != want)
 				wrong("compute");
-		struct timespec t = { 0, 200000 };
+		struct timespec t = { 0, rest };
 		if (nanosleep(&t, NULL))
 			wrong("nanosleep");
 		int p[2];
@@ -392,22 +394,22 @@ static void *worker(void *arg)
 			wrong("signal mask");
 		if (getppid() == 0)
 			wrong("getppid");
-		sh->rounds[me % 64]++;
+		sh->rounds[me % 512]++;
 	}
 	return NULL;
 }
 
-static int work(const char *ready, const char *result)
+static int work(const char *ready, const char *result, int processes)
 {
 	sigset_t set;
 	int signal;
-	enum { PROCESSES = 4, THREADS = 2 };
+	enum { THREADS = 2 };
 	sh = mmap(NULL, sizeof *sh, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	NEED(sh != MAP_FAILED);
 	sigemptyset(&set);
 	sigaddset(&set, SIGUSR1);
 	NEED(sigprocmask(SIG_BLOCK, &set, NULL) == 0);
-	for (long p = 0; p < PROCESSES; p++) {
+	for (long p = 0; p < processes; p++) {
 		if (fork())
 			continue;
 		pthread_t threads[THREADS];
@@ -421,7 +423,7 @@ static int work(const char *ready, const char *result)
 	put(ready, "");
 	NEED(sigwait(&set, &signal) == 0);
 	/* All must still get on. */
-	for (long p = 0; p < PROCESSES; p++)
+	for (long p = 0; p < processes; p++)
 		for (long t = 0; t <= THREADS; t++) {
 			long from = sh->rounds[p * 8 + t];
 			for (int i = 0; i < 10000 && sh->rounds[p * 8 + t] < from + 2; i++)
@@ -430,7 +432,7 @@ static int work(const char *ready, const char *result)
 				wrong("a thread stands still");
 		}
 	sh->stop = 1;
-	for (int p = 0; p < PROCESSES; p++) {
+	for (int p = 0; p < processes; p++) {
 		int status;
 		if (wait(&status) < 0 || status)
 			wrong("a process did not end well");
@@ -512,6 +514,10 @@ int main(int argc, char **argv)
 	if (!strcmp(argv[1], "forks"))
 		return forks(argv[2], argv[3]);
 	if (!strcmp(argv[1], "work"))
-		return work(argv[2], argv[3]);
+		return work(argv[2], argv[3], 4);
+	if (!strcmp(argv[1], "hundred")) {
+		rest = 15000000;
+		return work(argv[2], argv[3], 33);
+	}
 	return 2;
 }

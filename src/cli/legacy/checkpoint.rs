@@ -7,9 +7,10 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+use super::super::run::end_as;
 use super::super::{Failure, output};
 use super::{Outcome, inherited, open_log};
-use crate::ffi::{CHECKPOINT_NETNS, call};
+use crate::ffi::{CHECKPOINT_NETNS, call, guard};
 use crate::report::Report;
 
 /// Write an image of a process and its descendants
@@ -47,6 +48,9 @@ pub struct Arguments {
 }
 
 pub fn run(args: &Arguments) -> Outcome {
+    if let Some(status) = guard::guarded().map_err(Failure::file("start a process"))? {
+        return Ok(end_as(status));
+    }
     let (output, log) = (inherited(args.output_fd)?, inherited(args.logfile_fd)?);
     let log = open_log(args.logfile.as_ref(), args.force)?.or(log);
     let err = io::stderr();
