@@ -7,8 +7,8 @@ use image_common::*;
 use libc::EINVAL;
 use usercr::image::records::{self, FIRST_EXTRA, Kind};
 use usercr::image::{
-    Body, Descriptor, EpollItem, FileKind, FileLock, FileOwner, ImageHead, LockKind, OpenFile,
-    Owner, ProcessLock, TimerFd,
+    Body, Descriptor, EpollItem, FileKind, FileLock, FileOwner, Guard, ImageHead, LockKind,
+    OpenFile, Owner, PAGE, ProcessLock, TimerFd,
 };
 
 /// The smallest image, with a file of this kind.
@@ -166,5 +166,36 @@ fn readers_that_do_not_know_them_find_no_such_file() {
         let FileKind::Named { path } = &body.objects.files[0].kind else { panic!("no path") };
         assert!(path.starts_with(b"/anon_inode:["));
         assert!(!std::path::Path::new(std::str::from_utf8(path).unwrap()).exists());
+    }
+}
+
+#[test]
+fn guard_regions_that_cannot_be_are_refused() {
+    let (head, mut body) = smallest();
+    let vma = &mut body.objects.mms[0].vmas[0];
+    vma.end = vma.start + 8 * PAGE;
+    let (start, end) = (vma.start, vma.end);
+    vma.guards = vec![
+        Guard { start: start + PAGE, end: start + 2 * PAGE },
+        Guard { start: start + 4 * PAGE, end },
+    ];
+    let guards = vma.guards.clone();
+    let image = written(&head, &body);
+    assert_eq!(read(&image).expect("an image").1.objects.mms[0].vmas[0].guards, guards);
+    let words = |words: &[u64]| words.iter().flat_map(|word| word.to_le_bytes()).collect();
+    let cases: [(Vec<u8>, &str); 7] = [
+        (Vec::new(), "pairs of addresses"),
+        (words(&[start]), "pairs of addresses"),
+        (words(&[start, start]), "from 0x"),
+        (words(&[start, start + 1]), "from 0x"),
+        (words(&[start, start + PAGE, start + PAGE, end]), "from 0x"),
+        (words(&[start - PAGE, end]), "not inside it"),
+        (words(&[start, end + PAGE]), "not inside it"),
+    ];
+    for (payload, text) in cases {
+        let mut records = split(&image);
+        let at = position(&records, records::GUARDS);
+        records[at].1 = payload;
+        refused(&records, text);
     }
 }

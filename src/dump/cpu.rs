@@ -87,6 +87,11 @@ pub(super) fn read(facts: &Facts, thread: &Thread, memory: &File) -> Result<Mach
     if registers.cs != USER64_CS {
         return Err(facts.refuse("the task", "it runs 32-bit code"));
     }
+    let breakpoints = tracee.breakpoints();
+    if breakpoints.map_err(DumpError::task(tid, "read its debug registers"))? != 0 {
+        let reason = "a debugger has left breakpoints in its debug registers";
+        return Err(facts.refuse("the task", reason));
+    }
     let rseq = match tracee.rseq() {
         Ok(found) => found,
         // A kernel that cannot say is one whose C libraries do not use it.

@@ -12,11 +12,11 @@ use super::facts::Facts;
 use super::files::{Files, Key};
 use super::gather::{Details, Link};
 use crate::error::{DumpError, Error};
-use crate::image::{FileKind, Mm, PAGE, PageRun, Shm, Vma, VmaKind};
+use crate::image::{FileKind, Guard, Mm, PAGE, PageRun, Shm, Vma, VmaKind};
 use crate::image::{PageSource, PagesOf};
-use crate::sys::inspect;
 use crate::sys::procfs::Mapping;
-use crate::sys::remote::Answers;
+use crate::sys::remote::{Answers, Locks};
+use crate::sys::{inspect, pages};
 
 /// VM_* bits of the kernel, include/linux/mm.h.
 const VM_WRITE: u64 = 0x2;
@@ -24,7 +24,9 @@ const VM_SHARED: u64 = 0x8;
 const VM_MAYWRITE: u64 = 0x20;
 const VM_UFFD: u64 = 0x200 | 0x1000;
 const VM_PFNMAP: u64 = 0x400;
+const VM_LOCKED: u64 = 0x2000;
 const VM_IO: u64 = 0x4000;
+const VM_LOCKONFAULT: u64 = 0x8_0000;
 const VM_HUGETLB: u64 = 0x40_0000;
 const VM_SOFTDIRTY: u64 = 0x800_0000;
 const VM_MIXEDMAP: u64 = 0x1000_0000;
@@ -68,6 +70,10 @@ impl Memory {
         files: &mut Files,
         cred: usize,
     ) -> Result<usize, DumpError> {
+        if answers.has_ldt {
+            let reason = "it has entries in a local descriptor table (modify_ldt)";
+            return Err(facts.refuse("its memory", reason));
+        }
         let path = format!("/proc/{}/pagemap", facts.tid);
         let pagemap =
             File::open(&path).map_err(DumpError::task(facts.pid, format!("open {path}")))?;
@@ -81,7 +87,7 @@ impl Memory {
         let index = self.mms.len();
         self.mms.push(Mm {
             exe: Some(program(facts, &details.program, files, cred)?),
-            def_flags: 0,
+            def_flags: def_flags(answers),
             flags: details.dump_filter << DUMP_FILTER_SHIFT,
             fields: [
                 code,
@@ -120,6 +126,7 @@ impl Memory {
             pgoff: mapping.offset / PAGE,
             file_size: 0,
             pages: Vec::new(),
+            guards: Vec::new(),
         };
         if matches!(mapping.name.as_slice(), b"[vdso]" | b"[vvar]" | b"[vvar_vclock]") {
             return Ok(vma);
@@ -132,11 +139,17 @@ impl Memory {
             VmaKind::File(_) => mapping.anonymous + mapping.swapped != 0,
             _ => false,
         };
-        if has_own && !droppable {
-            let runs = inspect::private_pages(pagemap, mapping.start, mapping.end);
-            let runs = runs.map_err(DumpError::task(facts.pid, "read its page map"))?;
-            vma.pages = runs.into_iter().map(run).collect();
-        }
+        let (start, end) = (mapping.start, mapping.end);
+        let failed = DumpError::task(facts.pid, "read its page map");
+        let found = if has_own && !droppable {
+            pages::of(pagemap, start, end).map_err(failed)?
+        } else {
+            let guards = pages::guards(pagemap, start, end).map_err(failed)?;
+            pages::Pages { guards, ..pages::Pages::default() }
+        };
+        vma.pages = found.own.into_iter().map(run).collect();
+        let guard = |(start, count)| Guard { start, end: start + count * PAGE };
+        vma.guards = found.guards.into_iter().map(guard).collect();
         Ok(vma)
     }
 
@@ -257,6 +270,15 @@ fn shared_mapping(facts: &Facts, mapping: &Mapping) -> Result<(Shm, Shared), Dum
     Ok((Shm { size, pages }, Shared::Mapping { pid: facts.pid, start: mapping.start }))
 }
 
+/// What new mappings of the process are to be (mlockall(2), MCL_FUTURE).
+fn def_flags(answers: &Answers) -> u64 {
+    match answers.locks {
+        Locks::Nothing => 0,
+        Locks::AtOnce => VM_LOCKED,
+        Locks::OnFault => VM_LOCKED | VM_LOCKONFAULT,
+    }
+}
+
 fn run((address, count): (u64, u64)) -> PageRun {
     PageRun { address, count, offset: 0 }
 }
@@ -277,6 +299,9 @@ fn check(mapping: &Mapping) -> Result<bool, &'static str> {
     if flags & VM_UFFD != 0 {
         return Err("it is watched by userfaultfd");
     }
+    if mapping.name.starts_with(b"/secretmem") {
+        return Err("secret memory cannot be saved");
+    }
     if mapping.name.starts_with(b"/[aio]") || mapping.name.starts_with(b"[aio]") {
         return Err("asynchronous I/O (io_setup) cannot be saved");
     }
@@ -287,6 +312,8 @@ fn check(mapping: &Mapping) -> Result<bool, &'static str> {
     for flag in &mapping.unknown_flags {
         match flag.as_str() {
             "dp" => droppable = true,
+            // Its guard regions are looked for anyway.
+            "gu" => {}
             "sl" => return Err("it is sealed (mseal)"),
             "ss" => return Err("shadow stacks cannot be saved"),
             "ui" => return Err("it is watched by userfaultfd"),

@@ -35,6 +35,7 @@ use crate::plan::{self, Plan, PlanOptions};
 use crate::program::spaces::makers;
 use crate::report::Report;
 use crate::sys::procfs;
+use crate::sys::signal::Blocked;
 
 /// [`Options::flags`]: a subtree, not a whole container.
 pub const SUBTREE: u32 = 1;
@@ -68,7 +69,25 @@ const PAUSES: [u64; 8] = [5, 10, 20, 40, 80, 160, 160, 160];
 /// What cannot be saved is refused before anything is written or ended; see [`Error::errno`].
 pub fn checkpoint(pid: i32, options: &Options<'_>) -> Result<(), Error> {
     let report = &options.report;
-    save(pid, options).inspect_err(|error| report.note(format!("the checkpoint failed: {error}")))
+    in_a_thread(|| save(pid, options))
+        .inspect_err(|error| report.note(format!("the checkpoint failed: {error}")))
+}
+
+/// Does the work in a thread that ends: a task that could not be stopped, as it waits for the child of
+/// its vfork(2), cannot be let go either, but by the end of the thread that traces it.
+///
+/// It takes no signals: those are for the threads of the caller.
+fn in_a_thread(work: impl Fn() -> Result<(), Error> + Sync) -> Result<(), Error> {
+    std::thread::scope(|scope| {
+        let blocked = Blocked::all();
+        let started = std::thread::Builder::new().spawn_scoped(scope, &work);
+        drop(blocked);
+        match started.map(std::thread::ScopedJoinHandle::join) {
+            Ok(Ok(result)) => result,
+            Ok(Err(panic)) => std::panic::resume_unwind(panic),
+            Err(_) => work(),
+        }
+    })
 }
 
 /// [`checkpoint`], whose failure is yet to be logged.

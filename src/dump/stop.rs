@@ -377,6 +377,18 @@ fn refused(pid: i32, tid: i32, cause: io::Error) -> Result<Option<Tracee>, DumpE
     Err(DumpError::task(tid, "attach with ptrace")(cause))
 }
 
+/// Whether a task is in vfork(2), or in clone(2) with the same effect.
+fn waits_for_vfork(tid: i32) -> bool {
+    let data = procfs::read(&format!("/proc/{tid}/syscall")).unwrap_or_default();
+    let text = String::from_utf8_lossy(&data);
+    let mut words = text.split_ascii_whitespace();
+    let number: Option<i64> = words.next().and_then(|word| word.parse().ok());
+    let flags = words.next().and_then(|word| word.strip_prefix("0x"));
+    let flags = flags.and_then(|digits| u64::from_str_radix(digits, 16).ok()).unwrap_or(0);
+    number == Some(libc::SYS_vfork)
+        || number == Some(libc::SYS_clone) && flags & libc::CLONE_VFORK as u64 != 0
+}
+
 fn busy(tid: i32, cause: io::Error) -> DumpError {
     if cause.kind() != io::ErrorKind::TimedOut {
         return DumpError::task(tid, "wait until it stops")(cause);
@@ -384,6 +396,9 @@ fn busy(tid: i32, cause: io::Error) -> DumpError {
     let stat = procfs::read(&format!("/proc/{tid}/stat"));
     let state = stat.ok().as_deref().and_then(procfs::stat).map_or('?', |s| char::from(s.state));
     let reason = match state {
+        'D' if waits_for_vfork(tid) => {
+            "it waits for a child of vfork, which still uses its memory".to_owned()
+        }
         'D' => "it is in an uninterruptible system call (state D)".to_owned(),
         // The next attempt finds it so.
         'Z' => "its first thread has just ended".to_owned(),

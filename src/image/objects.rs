@@ -337,7 +337,7 @@ pub struct Descriptor {
 pub struct Mm {
     /// Index in [`Objects::files`] of the executable.
     pub exe: Option<usize>,
-    /// Default flags for new mappings; only VM_LOCKED (0x2000) may be set.
+    /// Default flags for new mappings: VM_LOCKED (0x2000), with it VM_LOCKONFAULT (0x80000), or none.
     pub def_flags: u64,
     /// Core dump filter.
     pub flags: u64,
@@ -369,6 +369,17 @@ pub struct Vma {
     pub file_size: u64,
     /// Private pages that differ from what is mapped, ascending by address.
     pub pages: Vec<PageRun>,
+    /// Guard regions (madvise(2), MADV_GUARD_INSTALL; extra record), ascending, not touching.
+    pub guards: Vec<Guard>,
+}
+
+/// Pages that nobody can touch, inside a mapping.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Guard {
+    /// Address of the first page.
+    pub start: u64,
+    /// Address behind the last.
+    pub end: u64,
 }
 
 /// What a mapping maps.

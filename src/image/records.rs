@@ -46,7 +46,7 @@ mod kinds {
         UNNAMED = 10031; INODE = 10032; FILE_WAS = 10033; PIPE_STATE = 10034; PIPE_PACKETS = 10035;
         SOCKET_MORE = 10041; SOCKET_OPTIONS = 10042;
         JOB_STOP = 10051;
-        POSIX_TIMER = 10061;
+        POSIX_TIMER = 10061; GUARDS = 10062;
     }
 
     /// The type with this number, if the format or we have one.

@@ -15,12 +15,20 @@ pub mod vm {
     pub const EXEC: u64 = 4;
     /// Shared.
     pub const SHARED: u64 = 8;
+    /// Shared, or would be if it could be written.
+    pub const MAYSHARE: u64 = 0x80;
     /// Grows down, like a stack.
     pub const GROWSDOWN: u64 = 0x100;
     /// Locked in memory.
     pub const LOCKED: u64 = 0x2000;
+    /// Read in order.
+    pub const SEQ_READ: u64 = 0x8000;
+    /// Read in no order.
+    pub const RAND_READ: u64 = 0x10000;
     /// Not copied by fork.
     pub const DONTCOPY: u64 = 0x20000;
+    /// Locked when touched, where it is locked.
+    pub const LOCKONFAULT: u64 = 0x80000;
     /// No swap space is reserved.
     pub const NORESERVE: u64 = 0x20_0000;
     /// Wiped in the child of a fork.
@@ -38,8 +46,15 @@ pub mod vm {
 /// One read is at most this long: the kernel cuts longer ones (MAX_RW_COUNT is a little under 2 GiB).
 pub(super) const READ_MAX: u64 = 1 << 30;
 
+/// MADV_GUARD_INSTALL (Linux 6.13).
+const GUARD_INSTALL: u64 = 102;
+/// Flag of mlock2(2).
+const MLOCK_ONFAULT: u64 = 1;
+
 /// madvise(2) for each flag that it sets.
-const ADVICE: [(u64, i32); 6] = [
+const ADVICE: [(u64, i32); 8] = [
+    (vm::SEQ_READ, libc::MADV_SEQUENTIAL),
+    (vm::RAND_READ, libc::MADV_RANDOM),
     (vm::DONTCOPY, libc::MADV_DONTFORK),
     (vm::WIPEONFORK, libc::MADV_WIPEONFORK),
     (vm::DONTDUMP, libc::MADV_DONTDUMP),
@@ -114,9 +129,11 @@ impl Compiler<'_> {
         // Before anything is mapped: an executable cannot be replaced while it is mapped, and the one
         // before may be the same file.
         self.describe_mm(p, mm, &fds);
+        self.raise_memlock(p, mm);
         for vma in &mm.vmas {
             self.map(p, vma, &fds);
         }
+        self.lock_new(p, mm);
         for fd in local {
             self.close(p, &mut model, fd);
         }
@@ -147,7 +164,9 @@ impl Compiler<'_> {
 
     /// Maps one area and fills it.
     fn map(&mut self, p: &mut Program, vma: &Vma, fds: &HashMap<usize, i32>) {
-        let (len, shared) = (vma.end - vma.start, vma.flags & vm::SHARED != 0);
+        let len = vma.end - vma.start;
+        // A mapping of a file that was not opened for writing has only the second flag.
+        let shared = vma.flags & (vm::SHARED | vm::MAYSHARE) != 0;
         let mut flags = libc::MAP_FIXED | if shared { libc::MAP_SHARED } else { libc::MAP_PRIVATE };
         let (fd, offset) = match vma.kind {
             VmaKind::Vdso => return,
@@ -182,8 +201,44 @@ impl Compiler<'_> {
                 p.push(call(libc::SYS_madvise, &[vma.start, len, advice as u64]));
             }
         }
+        for guard in &vma.guards {
+            let args = [guard.start, guard.end - guard.start, GUARD_INSTALL];
+            p.push(call(libc::SYS_madvise, &args));
+        }
         if vma.flags & vm::LOCKED != 0 {
-            p.push(call(libc::SYS_mlock, &[vma.start, len]));
+            let on_fault = if vma.flags & vm::LOCKONFAULT != 0 { MLOCK_ONFAULT } else { 0 };
+            let args = [vma.start, len, on_fault];
+            let lock = call(libc::SYS_mlock2, &args);
+            // Where pages cannot be filled, the mapping is locked too, but the call says ENOMEM.
+            let fills = wanted != 0 && vma.guards.is_empty() && matches!(vma.kind, VmaKind::Anon);
+            p.push(if fills { lock } else { attempt(libc::SYS_mlock2, &args) });
+        }
+    }
+
+    /// Lets the caller's limit not stand in the way of those that had a higher one: `limits` sets it later.
+    fn raise_memlock(&mut self, p: &mut Program, mm: &Mm) {
+        if self.raises_memlock(mm) {
+            let (_, hard) = self.facts.rlimits[libc::RLIMIT_MEMLOCK as usize];
+            let limit = self.data.words(&[hard, hard]);
+            p.push(call(libc::SYS_prlimit64, &[0, u64::from(libc::RLIMIT_MEMLOCK), limit, 0]));
+        }
+    }
+
+    /// Whether the address space has something that is locked.
+    pub(super) fn raises_memlock(&self, mm: &Mm) -> bool {
+        let locked = mm.def_flags != 0 || mm.vmas.iter().any(|vma| vma.flags & vm::LOCKED != 0);
+        let (soft, hard) = self.facts.rlimits[libc::RLIMIT_MEMLOCK as usize];
+        locked && soft < hard
+    }
+
+    /// mlockall(2) for mappings to come.
+    fn lock_new(&self, p: &mut Program, mm: &Mm) {
+        let mut flags = libc::MCL_FUTURE;
+        if mm.def_flags & vm::LOCKONFAULT != 0 {
+            flags |= libc::MCL_ONFAULT;
+        }
+        if mm.def_flags != 0 {
+            p.push(call(libc::SYS_mlockall, &[flags as u64]));
         }
     }
 

@@ -34,9 +34,13 @@ impl Compiler<'_> {
     /// Resource limits, where they differ from what is inherited.
     pub(super) fn limits(&mut self, p: &mut Program, live: &Live) {
         let Some(signal) = self.body.objects.signals.get(live.signal) else { return };
-        let raised = self.raises_nofile();
+        let mm = self.body.objects.mms.get(live.mm);
+        let raised = [
+            (libc::RLIMIT_NOFILE, self.raises_nofile()),
+            (libc::RLIMIT_MEMLOCK, mm.is_some_and(|mm| self.raises_memlock(mm))),
+        ];
         for (resource, (now, then)) in self.facts.rlimits.iter().zip(&signal.rlimits).enumerate() {
-            if now == then && !(raised && resource == libc::RLIMIT_NOFILE as usize) {
+            if now == then && !raised.contains(&(resource as u32, true)) {
                 continue;
             }
             let limit = self.data.words(&[then.0, then.1]);

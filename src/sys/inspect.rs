@@ -7,18 +7,6 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
-/// Categories of pages in PAGEMAP_SCAN, from linux/fs.h.
-const PAGE_IS_FILE: u64 = 1 << 2;
-const PAGE_IS_PRESENT: u64 = 1 << 3;
-const PAGE_IS_SWAPPED: u64 = 1 << 4;
-const PAGE_IS_PFNZERO: u64 = 1 << 5;
-/// `_IOWR('f', 16, struct pm_scan_arg)`, Linux 6.7.
-const PAGEMAP_SCAN: libc::Ioctl = 0xc060_6610u32 as libc::Ioctl;
-/// Bits of an entry of /proc/PID/pagemap.
-const ENTRY_PRESENT: u64 = 1 << 63;
-const ENTRY_SWAPPED: u64 = 1 << 62;
-const ENTRY_FILE: u64 = 1 << 61;
-
 fn check(result: libc::c_long) -> io::Result<libc::c_long> {
     if result == -1 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
@@ -244,113 +232,6 @@ fn text(field: &[libc::c_char]) -> Vec<u8> {
     field.iter().map(|&c| c as u8).take_while(|&b| b != 0).collect()
 }
 
-/// Private pages of an address range: those that differ from what is mapped there.
-///
-/// `pagemap` is the opened /proc/PID/pagemap. Returns runs of (first address, pages), ascending.
-///
-/// # Errors
-/// Those of reading it.
-pub fn private_pages(pagemap: &File, start: u64, end: u64) -> io::Result<Vec<(u64, u64)>> {
-    match scan_pages(pagemap, start, end) {
-        Err(e) if matches!(e.raw_os_error(), Some(libc::ENOTTY | libc::EINVAL)) => {
-            read_pages(pagemap, start, end)
-        }
-        other => other,
-    }
-}
-
-/// [`private_pages`] with PAGEMAP_SCAN, which steps over holes at once.
-fn scan_pages(pagemap: &File, start: u64, end: u64) -> io::Result<Vec<(u64, u64)>> {
-    #[repr(C)]
-    struct Scan {
-        size: u64,
-        flags: u64,
-        start: u64,
-        end: u64,
-        walk_end: u64,
-        vec: u64,
-        vec_len: u64,
-        max_pages: u64,
-        category_inverted: u64,
-        category_mask: u64,
-        category_anyof_mask: u64,
-        return_mask: u64,
-    }
-    #[repr(C)]
-    #[derive(Clone, Copy, Default)]
-    struct Region {
-        start: u64,
-        end: u64,
-        categories: u64,
-    }
-    let mut regions = vec![Region::default(); 512];
-    let mut runs = Runs::default();
-    let mut from = start;
-    while from < end {
-        let mut scan = Scan {
-            size: size_of::<Scan>() as u64,
-            flags: 0,
-            start: from,
-            end,
-            walk_end: 0,
-            vec: regions.as_mut_ptr() as u64,
-            vec_len: regions.len() as u64,
-            max_pages: 0,
-            category_inverted: PAGE_IS_FILE | PAGE_IS_PFNZERO,
-            category_mask: PAGE_IS_FILE | PAGE_IS_PFNZERO,
-            category_anyof_mask: PAGE_IS_PRESENT | PAGE_IS_SWAPPED,
-            return_mask: PAGE_IS_PRESENT | PAGE_IS_SWAPPED,
-        };
-        // SAFETY: the struct is as the kernel has it, and `vec` has room for `vec_len` regions.
-        let got = unsafe { libc::ioctl(pagemap.as_raw_fd(), PAGEMAP_SCAN, &raw mut scan) };
-        let got = check(got.into())? as usize;
-        for region in regions.iter().take(got) {
-            runs.add(region.start, region.end.saturating_sub(region.start) / 4096);
-        }
-        if scan.walk_end <= from {
-            break;
-        }
-        from = scan.walk_end;
-    }
-    Ok(runs.found)
-}
-
-/// [`private_pages`] from the entries of the file: one of 8 bytes for each page, mapped or not.
-fn read_pages(pagemap: &File, start: u64, end: u64) -> io::Result<Vec<(u64, u64)>> {
-    use std::os::unix::fs::FileExt;
-    let mut buffer = vec![0u8; 64 * 1024];
-    let mut runs = Runs::default();
-    let mut at = start;
-    while at < end {
-        let wanted = buffer.len().min(((end - at) / 4096 * 8) as usize);
-        let chunk = buffer.get_mut(..wanted).unwrap_or_default();
-        pagemap.read_exact_at(chunk, at / 4096 * 8)?;
-        for entry in chunk.chunks_exact(8) {
-            let entry = entry.try_into().map_or(0, u64::from_ne_bytes);
-            if entry & (ENTRY_PRESENT | ENTRY_SWAPPED) != 0 && entry & ENTRY_FILE == 0 {
-                runs.add(at, 1);
-            }
-            at += 4096;
-        }
-    }
-    Ok(runs.found)
-}
-
-/// Joins what touches.
-#[derive(Default)]
-struct Runs {
-    found: Vec<(u64, u64)>,
-}
-
-impl Runs {
-    fn add(&mut self, address: u64, pages: u64) {
-        match self.found.last_mut() {
-            Some((start, count)) if *start + *count * 4096 == address => *count += pages,
-            _ => self.found.push((address, pages)),
-        }
-    }
-}
-
 /// F_SEAL_* of a memfd.
 ///
 /// # Errors
@@ -457,28 +338,6 @@ mod tests {
         assert_eq!(poll_now(&copy, 0).expect("poll") & libc::POLLHUP, 0);
         drop(write);
         assert_ne!(poll_now(&copy, 0).expect("poll") & libc::POLLHUP, 0);
-    }
-
-    #[test]
-    fn both_ways_to_find_pages_agree() {
-        let length = 64 * 4096;
-        let (access, kind) =
-            (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
-        // SAFETY: a new mapping at an address that the kernel chooses.
-        let memory = unsafe { libc::mmap(std::ptr::null_mut(), length, access, kind, -1, 0) };
-        assert_ne!(memory, libc::MAP_FAILED);
-        let base = memory as u64;
-        for page in [3, 4, 5, 20] {
-            // SAFETY: the page is in the mapping, which nothing else uses.
-            unsafe { memory.cast::<u8>().add(page * 4096).write(1) };
-        }
-        let pagemap = File::open("/proc/self/pagemap").expect("open");
-        let (start, end) = (base + 2 * 4096, base + 40 * 4096);
-        let read = read_pages(&pagemap, start, end).expect("read");
-        assert_eq!(read, [(base + 3 * 4096, 3), (base + 20 * 4096, 1)]);
-        assert_eq!(private_pages(&pagemap, start, end).expect("scan"), read);
-        // SAFETY: the mapping is not used any more.
-        assert_eq!(unsafe { libc::munmap(memory, length) }, 0);
     }
 
     #[test]

@@ -5,6 +5,7 @@ pub mod events;
 pub mod futex;
 
 pub mod memory;
+pub mod pages;
 
 pub mod process;
 

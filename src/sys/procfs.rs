@@ -234,7 +234,7 @@ pub struct Mapping {
 }
 
 /// `VmFlags` of smaps and the bits of include/linux/mm.h, x86_64.
-const VM_FLAGS: [(&str, u64); 29] = [
+const VM_FLAGS: [(&str, u64); 30] = [
     ("rd", 0x1),
     ("wr", 0x2),
     ("ex", 0x4),
@@ -253,6 +253,7 @@ const VM_FLAGS: [(&str, u64); 29] = [
     ("rr", 0x10000),
     ("dc", 0x20000),
     ("de", 0x40000),
+    ("lf", 0x80000),
     ("ac", 0x10_0000),
     ("nr", 0x20_0000),
     ("ht", 0x40_0000),

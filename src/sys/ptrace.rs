@@ -303,6 +303,20 @@ impl Tracee {
         request(libc::PTRACE_SETREGSET, self.tid, NT_X86_XSTATE, (&raw mut io) as usize).map(drop)
     }
 
+    /// Debug register 7 of the stopped task: two bits for each breakpoint that is on, lowest first.
+    ///
+    /// # Errors
+    /// ESRCH: not stopped.
+    pub fn breakpoints(&self) -> io::Result<u64> {
+        let offset = std::mem::offset_of!(libc::user, u_debugreg) + 7 * 8;
+        let mut value = 0u64;
+        // SAFETY: the call itself, unlike the function of the C library, writes one word.
+        let result = unsafe {
+            libc::syscall(libc::SYS_ptrace, libc::PTRACE_PEEKUSER, self.tid, offset, &raw mut value)
+        };
+        if result == -1 { Err(io::Error::last_os_error()) } else { Ok(value & 0xff) }
+    }
+
     /// Signals blocked by the stopped task; bit n-1 is signal n. In a call such as sigsuspend(2) it
     /// is the mask that the call puts back when it returns.
     ///

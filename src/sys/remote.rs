@@ -39,6 +39,26 @@ std::arch::global_asm!(
     "xor %r13d, %r13d",
     "cmp $-4095, %rax",
     "jae 5f",
+    // mincore(page, 4096, page + 200): whether it is there already; in front of the first touch
+    "mov $27, %eax",
+    "mov %r12, %rdi",
+    "mov $4096, %esi",
+    "lea 200(%r12), %rdx",
+    "syscall",
+    // madvise(page, 4096, MADV_DONTNEED) fails where it is locked; then mincore's answer is still there
+    "mov $28, %eax",
+    "mov %r12, %rdi",
+    "mov $4096, %esi",
+    "mov $4, %edx",
+    "syscall",
+    "mov %rax, 192(%r12)",
+    // modify_ldt(0, page + 208, 8): bytes read, 0 where there is none
+    "mov $154, %eax",
+    "xor %edi, %edi",
+    "lea 208(%r12), %rsi",
+    "mov $8, %edx",
+    "syscall",
+    "mov %rax, 216(%r12)",
     // sigaltstack(NULL, page)
     "mov $131, %eax",
     "xor %edi, %edi",
@@ -352,6 +372,17 @@ impl WayBack {
     }
 }
 
+/// Whether new mappings of a process are locked in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Locks {
+    /// They are not.
+    Nothing,
+    /// They are, and filled at once (MCL_FUTURE).
+    AtOnce,
+    /// Each page when it is first touched (MCL_FUTURE and MCL_ONFAULT).
+    OnFault,
+}
+
 /// What a task has told.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answers {
@@ -375,6 +406,10 @@ pub struct Answers {
     pub timer_slack: u64,
     /// Whether transparent huge pages are off for the process.
     pub thp_disabled: bool,
+    /// What mlockall(2) has set for new mappings.
+    pub locks: Locks,
+    /// Whether it has entries in the local descriptor table, see modify_ldt(2).
+    pub has_ldt: bool,
     /// POSIX timers that were asked for: nanoseconds left (0: off) and interval.
     pub timers: [(u64, u64); TIMERS_MAX],
     /// Actions of the signals that were asked for: handler, flags, restorer, mask.
@@ -416,6 +451,12 @@ impl Answers {
             dumpable: u32::try_from(word(168)).unwrap_or(0),
             timer_slack: word(176),
             thp_disabled: word(184) == 1,
+            locks: match (word(192), word(200) & 1) {
+                (0, _) => Locks::Nothing,
+                (_, 0) => Locks::OnFault,
+                _ => Locks::AtOnce,
+            },
+            has_ldt: word(216) as i64 > 0,
             timers: std::array::from_fn(posix),
             actions,
         })

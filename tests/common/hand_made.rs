@@ -48,7 +48,7 @@ pub fn free_pids(count: i32) -> i32 {
 }
 
 fn vma(start: u64, end: u64, kind: VmaKind, pages: Vec<PageRun>) -> Vma {
-    Vma { start, end, flags: 0x75, kind, pgoff: 0, file_size: 0, pages }
+    Vma { start, end, flags: 0x75, kind, pgoff: 0, file_size: 0, pages, guards: Vec::new() }
 }
 
 #[allow(dead_code, reason = "used by some")]

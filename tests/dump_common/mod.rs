@@ -113,6 +113,22 @@ impl Victim {
         }
     }
 
+    /// Waits until it sleeps in pause(2) or vfork(2); the exit status of one that ends before.
+    pub fn sleeps_or_ends(&mut self) -> Option<i32> {
+        let path = format!("/proc/{}/syscall", self.pid());
+        let deadline = Instant::now() + LIMIT;
+        let numbers = [libc::SYS_pause, libc::SYS_vfork].map(|number| format!("{number} "));
+        let asleep = |s: String| numbers.iter().any(|number| s.starts_with(number));
+        while !fs::read_to_string(&path).is_ok_and(asleep) {
+            if let Some(status) = self.child.try_wait().expect("wait") {
+                return status.code().or(Some(-1));
+            }
+            assert!(Instant::now() < deadline, "the victim does not sleep");
+            std::thread::yield_now();
+        }
+        None
+    }
+
     /// Whether it runs, and nobody traces it.
     pub fn runs(&mut self) -> bool {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid()));

@@ -104,6 +104,7 @@ pub fn smallest() -> (ImageHead, Body) {
         pgoff: 0x100,
         file_size: 0,
         pages: vec![PageRun { address: 0x10_0000, count: 1, offset: 0 }],
+        guards: Vec::new(),
     };
     let objects = Objects {
         files: vec![OpenFile {
@@ -737,7 +738,7 @@ impl Maker {
         }
         self.out.mms.push(Mm {
             exe,
-            def_flags: 0x2000 * self.random.below(2),
+            def_flags: [0, 0x2000, 0x8_2000][self.random.below(3) as usize],
             flags: self.random.word(),
             fields,
             auxv: vec![3, 0x40_0040, 6, 4096, 0, 0],
@@ -756,7 +757,13 @@ impl Maker {
             pgoff: self.random.below(1 << 30),
             file_size: 0,
             pages: Vec::new(),
+            guards: Vec::new(),
         };
+        if self.random.one_in(4) {
+            let guard =
+                |run: PageRun| Guard { start: run.address, end: run.address + run.count * PAGE };
+            vma.guards = self.runs(start, end).into_iter().map(guard).collect();
+        }
         match self.random.below(5) {
             0 => {}
             1 => {

@@ -4,13 +4,16 @@
 use super::{Object, ObjectKind, Parser, add};
 use crate::error::ImageError;
 use crate::image::cursor::{Fixed, Source, arrays};
-use crate::image::{FileKind, Mm, PAGE, PageRun, Shm, Vma, VmaKind, records};
+use crate::image::{FileKind, Guard, Mm, PAGE, PageRun, Shm, Vma, VmaKind, records};
 
 /// First address that no task can map.
 const TASK_SIZE: u64 = 0x7fff_ffff_f000;
 /// Bits of `vm_flags`.
 const SHARED: u64 = 0x8 | 0x80;
 const LOCKED: u64 = 0x2000;
+const LOCK_ON_FAULT: u64 = 0x8_0000;
+/// Most bytes of a GUARDS record.
+const GUARDS_MOST: u32 = 16 << 20;
 const REFUSED: [(u64, &str); 4] = [
     (0x400, "mappings of physical memory"),
     (0x4000, "mappings of devices"),
@@ -26,10 +29,8 @@ pub(super) fn read<S: Source>(parser: &mut Parser<'_, S>) -> Result<Object, Imag
         tag => Some(named_file(parser, &record, tag)?),
     };
     let def_flags = record.u64::<16>();
-    if def_flags & !LOCKED != 0 {
-        return Err(
-            record.bad(format!("default flags {def_flags:#x}, only {LOCKED:#x} may be set"))
-        );
+    if ![0, LOCKED, LOCKED | LOCK_ON_FAULT].contains(&def_flags) {
+        return Err(record.bad(format!("default flags {def_flags:#x}")));
     }
     let mut mm = Mm {
         exe,
@@ -126,6 +127,7 @@ fn auxv<S: Source>(parser: &mut Parser<'_, S>) -> Result<Vec<u64>, ImageError> {
 
 /// A mapping, which must not begin in front of `lowest`, and the pages in it.
 fn vma<S: Source>(parser: &mut Parser<'_, S>, lowest: u64) -> Result<Vma, ImageError> {
+    let guards = guards(parser)?;
     let record = parser.fixed::<80>(records::VMA)?;
     let number = record.u32::<8>();
     let mut vma = Vma {
@@ -136,6 +138,7 @@ fn vma<S: Source>(parser: &mut Parser<'_, S>, lowest: u64) -> Result<Vma, ImageE
         pgoff: record.u64::<64>(),
         file_size: record.u64::<24>(),
         pages: Vec::new(),
+        guards,
     };
     check(&record, &vma, lowest)?;
     let shared = vma.flags & SHARED != 0;
@@ -174,11 +177,40 @@ fn vma<S: Source>(parser: &mut Parser<'_, S>, lowest: u64) -> Result<Vma, ImageE
     Ok(vma)
 }
 
+/// The guard regions in front of a VMA.
+fn guards<S: Source>(parser: &mut Parser<'_, S>) -> Result<Vec<Guard>, ImageError> {
+    let name = records::GUARDS.name;
+    let header = parser.next(records::VMA.name)?;
+    if header.kind != records::GUARDS.number {
+        return Ok(Vec::new());
+    }
+    let bytes = parser.cursor.payload(&header, name, GUARDS_MOST)?;
+    let mut guards: Vec<Guard> = Vec::new();
+    for pair in arrays::<16>(&bytes) {
+        let [start, end] = [pair.first_chunk(), pair.last_chunk()]
+            .map(|word: Option<&[u8; 8]>| word.map_or(0, |word| u64::from_le_bytes(*word)));
+        let aligned = start % PAGE == 0 && end % PAGE == 0;
+        if !aligned || start >= end || guards.last().is_some_and(|last| last.end >= start) {
+            return Err(header.bad(name, format!("from {start:#x} to {end:#x}")));
+        }
+        guards.push(Guard { start, end });
+    }
+    if bytes.is_empty() || bytes.len() % 16 != 0 {
+        return Err(header.bad(name, "must have pairs of addresses"));
+    }
+    Ok(guards)
+}
+
 /// What holds for mappings of every type.
 fn check(record: &Fixed<80>, vma: &Vma, lowest: u64) -> Result<(), ImageError> {
     let (start, end) = (vma.start, vma.end);
     if start >= end || end > TASK_SIZE || start % PAGE != 0 || end % PAGE != 0 {
         return Err(record.bad(format!("mapping from {start:#x} to {end:#x}")));
+    }
+    if vma.guards.first().is_some_and(|first| first.start < start)
+        || vma.guards.last().is_some_and(|last| last.end > end)
+    {
+        return Err(record.bad("its guard regions are not inside it"));
     }
     if start < lowest {
         return Err(record.bad(format!("mapping from {start:#x} begins in front of {lowest:#x}")));

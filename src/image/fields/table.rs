@@ -136,6 +136,10 @@ pub(super) static FORMS: &[(records::Kind, Form)] = &[
     (records::RSEQ, Form::Fields(&RSEQ)),
     (records::SETTINGS, Form::Fields(&SETTINGS)),
     (records::POSIX_TIMER, Form::Fields(&POSIX_TIMER)),
+    (
+        records::GUARDS,
+        Form::List(&GUARDS, list("guard", 8, Kind::Struct(&GUARD, 1), Count::Rest, 0)),
+    ),
     (records::AFFINITY, Form::List(&AFFINITY, list("cpus", 8, X64, Count::Rest, 0))),
     (records::TIMERFD, Form::Fields(&TIMERFD)),
     (records::SIGNALFD, Form::Fields(&SIGNALFD)),
@@ -416,6 +420,8 @@ structs! {
         8 "id" I32, 12 "clock" I32, 16 "signal" I32, 20 "notify" I32, 24 "value" X64,
         32 "thread" Kind::Tag("PID", Need::May), 40 "left" U64, 48 "interval" U64
     ];
+    GUARDS = "guards" 8 [];
+    GUARD = "guard" 16 [0 "start" X64, 8 "end" X64];
     UNNAMED = "unnamed" 16 [8 "inode_objref" new("INODE")];
     INODE = "inode" 56 [
         8 "origin" U32, 12 "mode" O32, 16 "uid" U32, 20 "gid" U32, 24 "seals" X32, 32 "size" U64,

@@ -57,6 +57,7 @@ impl<'a> Writer<'a> {
 
     /// A mapping of address space `mm`, and what is in it.
     fn vma(&mut self, mm: usize, vma: &'a Vma) -> Result<(), ImageError> {
+        self.guards(vma)?;
         match vma.kind {
             VmaKind::Vdso => self.vma_record(1, vma, 0, 0, 0)?,
             VmaKind::Anon => {
@@ -91,6 +92,18 @@ impl<'a> Writer<'a> {
             }
         }
         Ok(())
+    }
+
+    /// The guard regions of the mapping to come.
+    fn guards(&mut self, vma: &Vma) -> Result<(), ImageError> {
+        if vma.guards.is_empty() {
+            return Ok(());
+        }
+        self.out.record(records::GUARDS, |r| {
+            for guard in &vma.guards {
+                r.u64(guard.start).u64(guard.end);
+            }
+        })
     }
 
     fn vma_record(
