@@ -37,6 +37,7 @@ states! {
     memfd,
     memory,
     only_paths,
+    pending_threads,
     pipes,
     place,
     socketpair,

@@ -101,6 +101,10 @@ impl Compiler<'_> {
         let layout = self.facts.layout;
         let own = if self.is_thread(task) { libc::SYS_gettid } else { libc::SYS_getpid };
         p.push(Insn { dest: layout.pid(task), ..call(own, &[]) });
+        if self.is_thread(task) && self.restorer(task) != task && !self.facts.kernel_restores {
+            // It must not take the signals that wait for its group: they are queued while it waits.
+            self.block_all(p);
+        }
         if self.facts.pidns || self.is_thread(task) && !self.facts.kernel_restores {
             return;
         }

@@ -52,8 +52,7 @@ impl Compiler<'_> {
     fn myself(&mut self, live: &Live, farewell: &Farewell) -> Program {
         let mut p = Program::new();
         p.push(Insn { dest: self.facts.layout.pid(0), ..call(libc::SYS_getpid, &[]) });
-        let all = self.data.words(&[!0]);
-        p.push(call(libc::SYS_rt_sigprocmask, &[libc::SIG_SETMASK as u64, all, 0, 8]));
+        self.block_all(&mut p);
         self.forget_thread(&mut p);
         self.leave_memory(&mut p);
         self.leave_descriptors(&mut p);

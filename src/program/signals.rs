@@ -11,8 +11,7 @@ impl Compiler<'_> {
     /// From here on the death of the coordinator kills at once, and handlers are the program's own.
     pub(super) fn signal_actions(&mut self, p: &mut Program, live: &Live) {
         // Handlers must not run before the program's memory is all there is.
-        let all = self.data.words(&[!0]);
-        p.push(call(libc::SYS_rt_sigprocmask, &[libc::SIG_SETMASK as u64, all, 0, 8]));
+        self.block_all(p);
         // Setting the default drops what the going of ghosts and zombies has left pending.
         self.set_action(p, libc::SIGCHLD, [0; 4]);
         if !self.facts.pidns {
@@ -29,6 +28,12 @@ impl Compiler<'_> {
             let words = [action.handler, action.flags, action.restorer, action.mask];
             self.set_action(p, signal, words);
         }
+    }
+
+    /// Blocks all signals.
+    pub(super) fn block_all(&mut self, p: &mut Program) {
+        let all = self.data.words(&[!0]);
+        p.push(call(libc::SYS_rt_sigprocmask, &[libc::SIG_SETMASK as u64, all, 0, 8]));
     }
 
     /// Resource limits, where they differ from what is inherited.

@@ -1,6 +1,7 @@
 /* A program with files of all kinds: read, written, mapped, deleted; it runs as a copy of itself. */
 #include "../state/state.h"
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 
 #define SIZE 8192
@@ -28,6 +29,7 @@ static void setup(void)
 	NEED(write(deleted, "gone", 4) == 4 && !unlink("dir/deleted"));
 	NEED(open("fifo", O_RDWR) >= 0);
 	if (fork() == 0) {
+		NEED(!prctl(PR_SET_PDEATHSIG, SIGKILL));
 		NEED(!chdir("here"));
 		for (;;)
 			pause();

@@ -1,6 +1,7 @@
 /* Deleted files that are still open or mapped: contents, holes, attributes, and who shares them. */
 #include "state.h"
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 
 #define GIB (1L << 30)
@@ -99,6 +100,7 @@ static void setup(void)
 	strcpy(private + 4096, "my own page 1");
 
 	if (fork() == 0) {
+		NEED(!prctl(PR_SET_PDEATHSIG, SIGKILL));
 		/* Echoes what is written to page 0, a byte further on, and appends to the orphan. */
 		int seen = 0;
 		for (;;) {

@@ -1,6 +1,7 @@
 /* Files in memory: names, seals, contents, and who shares them; also POSIX shared memory. */
 #include "state.h"
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 
 #define SIZE (5 * 4096 + 100)
@@ -76,6 +77,7 @@ static void setup(void)
 	NEED(named_shm >= 0 && write(named_shm, "named", 5) == 5);
 
 	if (fork() == 0) {
+		NEED(!prctl(PR_SET_PDEATHSIG, SIGKILL));
 		for (;;) {
 			struct timespec tick = { 0, 1000000 };
 			nanosleep(&tick, NULL);

@@ -2,6 +2,7 @@
 #include "state.h"
 #include <poll.h>
 #include <sys/ioctl.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 
 static int both, reader, writer, lonely, fresh, mute, large[2], packets[2], self;
@@ -87,6 +88,7 @@ static void setup(void)
 	put(self, "to myself");
 
 	if (fork() == 0) {
+		NEED(!prctl(PR_SET_PDEATHSIG, SIGKILL));
 		/* Answers what comes through `two` to `one`. */
 		for (;;) {
 			char text[64] = "";

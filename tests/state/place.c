@@ -1,6 +1,7 @@
 /* Where tasks are: root directory, current directory, file mode mask. */
 #include "state.h"
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 
 struct told {
@@ -49,8 +50,10 @@ static void setup(void)
 	NEED(!stat("/", &own_root) && !stat("/jail", &jail_root));
 	inside = open("/jail/open", O_CREAT | O_RDWR, 0600);
 	NEED(inside >= 0 && write(inside, "in the jail", 11) == 11);
-	if (fork() == 0)
+	if (fork() == 0) {
+		NEED(!prctl(PR_SET_PDEATHSIG, SIGKILL));
 		child();
+	}
 	while (!told->answered)
 		;
 	NEED(close(open("/jail/after/file", O_CREAT | O_WRONLY, 0644)) == 0);

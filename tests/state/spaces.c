@@ -2,6 +2,7 @@
 #include "state.h"
 #include <sched.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 
 struct told {
@@ -77,16 +78,21 @@ static void setup(void)
 	}
 	NEED(!sethostname("of the root", 11) && !setdomainname("", 0));
 	/* The first is where the root task is, the second elsewhere, with the third as its child. */
-	if (fork() == 0)
-		serve(&told[0]);
 	if (fork() == 0) {
+		NEED(!prctl(PR_SET_PDEATHSIG, SIGKILL));
+		serve(&told[0]);
+	}
+	if (fork() == 0) {
+		NEED(!prctl(PR_SET_PDEATHSIG, SIGKILL));
 		NEED(!unshare(CLONE_NEWUTS | CLONE_NEWIPC));
 		NEED(!sethostname("inner", 5) && !setdomainname("domain", 6));
 		write_line("/proc/sys/kernel/sem", "100 2000 30 40");
 		write_line("/proc/sys/kernel/shmmax", "1048576");
 		write_line("/proc/sys/kernel/msgmnb", "4321");
-		if (fork() == 0)
+		if (fork() == 0) {
+			NEED(!prctl(PR_SET_PDEATHSIG, SIGKILL));
 			serve(&told[2]);
+		}
 		serve(&told[1]);
 	}
 	ask(1);
