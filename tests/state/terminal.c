@@ -28,6 +28,8 @@ static void session(const char *name)
 	pid_t child = fork();
 	if (child == 0) {
 		char line[64];
+		/* Whoever runs the tests may ignore it. */
+		NEED(signal(SIGINT, SIG_DFL) != SIG_ERR);
 		NEED_EQ(setpgid(0, 0), 0);
 		NEED_EQ(tcsetpgrp(0, getpid()), 0);
 		/* It stays that of the session. */
