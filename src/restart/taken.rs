@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::plan::Plan;
-use crate::sys::process;
+use crate::sys::process::{self, Numbers};
 use crate::sys::procfs::{self, Stat};
 
 /// How long what is left of ended processes is waited for: some inits reap only now and then.
@@ -25,10 +25,13 @@ const TICK: Duration = Duration::from_millis(5);
 /// A tree that was killed a moment ago has them until its last process has been reaped, even those of
 /// its sessions and process groups.
 pub fn wait_until_free(plan: &Plan) {
+    // Without it clone3 says what it says.
+    let Ok(numbers) = Numbers::new() else { return };
     let start = Instant::now();
     for pid in plan.tasks.iter().map(|task| task.pid) {
-        while !is_free(pid) {
-            let limit = match stat(pid) {
+        while !numbers.is_free(pid) {
+            let has = stat(pid).or_else(|| Some(member(pid)?.1));
+            let limit = match has {
                 // Nobody but this process can reap it, and it does not as long as it is in here.
                 Some(stat) if is_dead(&stat) && stat.ppid == process::own_pid() => return,
                 Some(stat) if !is_dead(&stat) => ALIVE,
@@ -47,23 +50,18 @@ pub fn holder(pid: i32) -> String {
     if let Some(stat) = stat(pid) {
         return format!(" by {}", words(&stat));
     }
-    let member = processes().find_map(|other| {
-        let stat = stat(other)?;
-        let what = match (stat.session == pid, stat.group == pid) {
-            (true, _) => "session",
-            (_, true) => "process group",
-            _ => return None,
-        };
-        Some(format!(" by the {what} of pid {other}, {}", words(&stat)))
-    });
-    member.unwrap_or_else(|| " by a process that cannot be seen".to_owned())
+    let Some((other, stat)) = member(pid) else {
+        return " by a process that cannot be seen".to_owned();
+    };
+    let what = if stat.session == pid { "session" } else { "process group" };
+    format!(" by the {what} of pid {other}, {}", words(&stat))
 }
 
-/// Whether clone3(2) could give out `pid`.
-fn is_free(pid: i32) -> bool {
-    // pidfd_open(2) knows three answers: a descriptor, no such pid at all, or a pid without a process,
-    // which is the number of a thread, a session or a process group.
-    process::pidfd(pid).is_err_and(|error| error.errno() == libc::ESRCH)
+/// A process whose session or process group has the number `pid`: one that runs, where there is one.
+fn member(pid: i32) -> Option<(i32, Stat)> {
+    let all = processes().filter_map(|other| Some((other, stat(other)?)));
+    let members = all.filter(|(_, stat)| stat.session == pid || stat.group == pid);
+    members.min_by_key(|(_, stat)| is_dead(stat))
 }
 
 fn is_dead(stat: &Stat) -> bool {

@@ -19,6 +19,39 @@ pub fn pidfd(pid: i32) -> Result<OwnedFd, SysError> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
 }
 
+/// Tells which pids clone3(2) could give out.
+///
+/// A pid is taken as long as a process, thread, session or process group has it, and a moment longer: a parent
+/// may have reaped a process whose threads the kernel has not let go of. Only a call that looks the bare
+/// number up, F_SETOWN_EX of fcntl(2), sees all of that.
+#[derive(Debug)]
+pub struct Numbers(OwnedFd);
+
+impl Numbers {
+    /// # Errors
+    /// Those of eventfd(2).
+    pub fn new() -> Result<Numbers, SysError> {
+        // SAFETY: no memory is given.
+        let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC) };
+        if fd < 0 {
+            return Err(SysError::new("eventfd", io::Error::last_os_error()));
+        }
+        // SAFETY: the kernel has just given us this descriptor, nobody else owns it.
+        Ok(Numbers(unsafe { OwnedFd::from_raw_fd(fd) }))
+    }
+
+    /// Whether nobody has `pid`, in the pid namespace of this process.
+    pub fn is_free(&self, pid: i32) -> bool {
+        /// F_SETOWN_EX, and F_OWNER_PID of its struct f_owner_ex.
+        const SET_OWNER: i32 = 15;
+        const PROCESS: i32 = 1;
+        let owner = [PROCESS, pid];
+        // SAFETY: the kernel reads the two numbers. Nothing is ever sent to the owner: the file is not O_ASYNC.
+        let result = unsafe { libc::fcntl(self.0.as_raw_fd(), SET_OWNER, owner.as_ptr()) };
+        result < 0 && io::Error::last_os_error().raw_os_error() == Some(libc::ESRCH)
+    }
+}
+
 /// A descriptor for one thread, which need not lead its group (Linux 6.9).
 ///
 /// # Errors
@@ -192,4 +225,36 @@ pub fn gives_timer_ids() -> bool {
     const GET: libc::c_ulong = 2;
     // SAFETY: this option only returns a number.
     unsafe { libc::prctl(RESTORE_IDS, GET, 0, 0, 0) >= 0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::process::CommandExt;
+    use std::process::{Command, Stdio};
+    use std::time::{Duration, Instant};
+
+    #[test]
+    fn a_number_is_free_when_nothing_has_it() {
+        let numbers = Numbers::new().expect("an eventfd");
+        assert!(!numbers.is_free(own_pid()));
+        // A process group whose leader has ended.
+        let mut shell = Command::new("sh");
+        shell
+            .args(["-c", "sleep 600 &"])
+            .process_group(0)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null());
+        let mut shell = shell.spawn().expect("a shell");
+        let pid = shell.id() as i32;
+        shell.wait().expect("its end");
+        let with_member = numbers.is_free(pid);
+        kill(-pid, libc::SIGKILL).expect("its group");
+        let limit = Instant::now() + Duration::from_secs(20);
+        while !numbers.is_free(pid) {
+            assert!(Instant::now() < limit, "nobody has reaped the member of group {pid}");
+            std::thread::yield_now();
+        }
+        assert!(!with_member);
+    }
 }
