@@ -73,12 +73,12 @@ impl Compiler<'_> {
     }
 
     /// Fails where the coordinator was gone before its death would have been a signal. getppid(2) cannot
-    /// tell that in a new namespace, but then nobody has the other end of the event channel.
+    /// tell that in a new namespace, and the other end of the event channel may stay open for a moment when the
+    /// thread that is our parent has ended: that thread itself has to answer.
     fn expect_coordinator(&mut self, p: &mut Program) {
-        let mut poll = [0; 8];
-        poll[..4].copy_from_slice(&self.slots.events().to_le_bytes());
-        let poll = self.data.own(&poll);
-        p.push(exact(libc::SYS_poll, &[poll, 1, 0], 0));
+        self.send(p, word::ARMED);
+        let answer = self.data.own(&[0; 8]);
+        p.push(exact(libc::SYS_read, &[self.slots.events() as u64, answer, 8], 8));
     }
 
     fn handler(&self, address: u64) -> [u64; 4] {

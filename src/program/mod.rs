@@ -441,4 +441,6 @@ pub mod word {
     pub const STAGE: u64 = 1 << 32;
     /// Some task has failed.
     pub const FAILED: u64 = 2 << 32;
+    /// The first task of a new pid namespace dies with its parent from now on, and waits for an answer.
+    pub const ARMED: u64 = 3 << 32;
 }

@@ -80,8 +80,13 @@ impl Watch<'_> {
     fn next(&self, tree: &Tree, stage: Stage) -> Result<crate::sys::events::Event, Error> {
         loop {
             if let Some(event) = self.events.next()? {
-                if event.word == word::FAILED {
-                    self.look(tree, stage)?;
+                match event.word {
+                    word::ARMED => {
+                        self.events.answer()?;
+                        continue;
+                    }
+                    word::FAILED => self.look(tree, stage)?,
+                    _ => {}
                 }
                 return Ok(event);
             }

@@ -1,7 +1,8 @@
 //! The channel on which tasks tell their coordinator that they exist, or have failed.
 //!
-//! A message is eight bytes. The kernel adds the sender's pid, translated to the coordinator's pid
-//! namespace (unix(7), SCM_CREDENTIALS): that is how the coordinator knows tasks of a new namespace.
+//! A message is eight bytes; at most one is answered. The kernel adds the sender's pid, translated to the
+//! coordinator's pid namespace (unix(7), SCM_CREDENTIALS): that is how the coordinator knows tasks of a
+//! new namespace.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -68,6 +69,28 @@ impl Events {
     /// The end to wait on.
     pub fn receiver(&self) -> BorrowedFd<'_> {
         self.receiver.as_fd()
+    }
+
+    /// Answers the task that has asked whether the coordinator is alive. That it may have ended is fine.
+    ///
+    /// # Errors
+    /// Those of send(2).
+    pub fn answer(&self) -> Result<(), SysError> {
+        let word = [0u8; 8];
+        // SAFETY: the message is valid for its length.
+        let sent = unsafe {
+            libc::send(
+                self.receiver.as_raw_fd(),
+                word.as_ptr().cast(),
+                word.len(),
+                libc::MSG_NOSIGNAL,
+            )
+        };
+        let error = io::Error::last_os_error();
+        if sent < 0 && error.raw_os_error() != Some(libc::EPIPE) {
+            return Err(SysError::new("answer the first task", error));
+        }
+        Ok(())
     }
 
     /// The next message, None where none has come.
