@@ -7,6 +7,12 @@ use crate::image::{Cred, Live, Settings};
 const SCHED_FLAGS: usize = 1;
 const RESET_ON_FORK: u64 = 1;
 
+/// sched_attr: the word whose high half is the policy; those policies whose niceness sched_setattr(2) sets,
+/// SCHED_OTHER and SCHED_BATCH; and the word whose low half is the niceness.
+const SCHED_POLICY: usize = 0;
+const NICE_POLICIES: [u64; 2] = [0, 3];
+const SCHED_NICE: usize = 2;
+
 /// Where the core dump filter begins in the flags of an address space (MMF_DUMP_FILTER_SHIFT).
 const DUMP_FILTER_SHIFT: u32 = 2;
 
@@ -95,6 +101,12 @@ impl Compiler<'_> {
             p.push(call(libc::SYS_sched_setaffinity, &[0, size, set]));
         }
         if settings.sched != own.sched || fresh {
+            let word = |at: usize| settings.sched.get(at).copied().unwrap_or(0);
+            if !NICE_POLICIES.contains(&(word(SCHED_POLICY) >> 32)) {
+                let nice = word(SCHED_NICE) as u32 as i32;
+                let who = libc::PRIO_PROCESS.into();
+                p.push(call(libc::SYS_setpriority, &[who, 0, nice as i64 as u64]));
+            }
             let attributes = self.data.words(&settings.sched);
             p.push(call(libc::SYS_sched_setattr, &[0, attributes, 0]));
         }

@@ -8,7 +8,11 @@ pub const ATTRIBUTES: usize = 6;
 /// Words of a set of CPUs, enough for all that the kernel can have.
 const CPU_WORDS: usize = 128;
 
-/// struct sched_attr of a thread.
+/// Policies whose niceness sched_getattr(2) tells: SCHED_OTHER and SCHED_BATCH.
+const NICE_POLICIES: [u64; 2] = [0, 3];
+
+/// struct sched_attr of a thread. Its niceness is that of the thread under any policy: what it has when
+/// it goes back to an ordinary one.
 ///
 /// # Errors
 /// ESRCH; see sched_getattr(2).
@@ -17,7 +21,19 @@ pub fn attributes(tid: i32) -> io::Result<[u64; ATTRIBUTES]> {
     let (to, size) = (attributes.as_mut_ptr(), 8 * ATTRIBUTES);
     // SAFETY: the kernel writes at most `size` bytes.
     let result = unsafe { libc::syscall(libc::SYS_sched_getattr, tid, to, size, 0) };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(attributes) }
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    if !NICE_POLICIES.contains(&(attributes[0] >> 32)) {
+        // SAFETY: two numbers. The call itself gives 20 less the niceness.
+        let result = unsafe { libc::syscall(libc::SYS_getpriority, libc::PRIO_PROCESS, tid) };
+        if result < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        let nice = (20 - result) as u32;
+        attributes[2] = attributes[2] & !0xffff_ffff | u64::from(nice);
+    }
+    Ok(attributes)
 }
 
 /// The CPUs that a thread may run on, 64 in each word, lowest first, without zero words at the end.

@@ -4,6 +4,7 @@
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdint.h>
 #include <sys/personality.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -98,6 +99,69 @@ static int subreaper(int request)
 
 static int request[2];
 
+/* Threads that the kernel schedules in other ways; what it refuses at first is not looked at. */
+static struct policy {
+	const char *name;
+	struct attributes {
+		uint32_t size, policy;
+		uint64_t flags;
+		int32_t nice;
+		uint32_t priority;
+		uint64_t runtime, deadline, period;
+	} wanted;
+	int taken;
+} policies[] = {
+	{ "idle", { .policy = SCHED_IDLE }, 0 },
+	{ "batch", { .policy = SCHED_BATCH, .nice = -7, .runtime = 5000000 }, 0 },
+	{ "fifo", { .policy = SCHED_FIFO, .priority = 17 }, 0 },
+	{ "round", { .policy = SCHED_RR, .priority = 3, .flags = 1 }, 0 },
+	{ "deadline", { .policy = 6, .runtime = 1000000, .deadline = 50000000, .period = 100000000 }, 0 },
+};
+enum { POLICIES = sizeof policies / sizeof *policies };
+static pthread_barrier_t policies_start, policies_looked;
+
+static void *scheduled(void *arg)
+{
+	struct policy *own = arg;
+	struct attributes now;
+	const int nice = 5 + (int)(own - policies);
+	own->wanted.size = sizeof own->wanted;
+	/* It has this again when it goes back to an ordinary policy. */
+	NEED_EQ(setpriority(PRIO_PROCESS, 0, nice), 0);
+	own->taken = syscall(SYS_sched_setattr, 0, &own->wanted, 0) == 0;
+	if (!own->taken)
+		NEED(errno == EPERM || errno == EBUSY);
+	/* Newer kernels have a time slice here, also for those who asked for none. */
+	NEED_EQ(syscall(SYS_sched_getattr, 0, &now, sizeof now, 0), 0);
+	if (own->wanted.policy != 6)
+		own->wanted.runtime = now.runtime;
+	for (;;) {
+		pthread_barrier_wait(&policies_looked);
+		pthread_barrier_wait(&policies_start);
+		NEED_EQ(syscall(SYS_sched_getattr, 0, &now, sizeof now, 0), 0);
+		if (!own->taken)
+			continue;
+		NEED_EQ(now.policy, own->wanted.policy);
+		NEED_EQ(now.flags, own->wanted.flags);
+		NEED_EQ(getpriority(PRIO_PROCESS, 0), own->wanted.policy == SCHED_BATCH ? -7 : nice);
+		NEED_EQ(now.priority, own->wanted.priority);
+		NEED_EQ(now.runtime, own->wanted.runtime);
+		NEED_EQ(now.deadline, own->wanted.deadline);
+		NEED_EQ(now.period, own->wanted.period);
+	}
+	return arg;
+}
+
+static void policies_up(void)
+{
+	pthread_t thread;
+	pthread_barrier_init(&policies_start, NULL, POLICIES + 1);
+	pthread_barrier_init(&policies_looked, NULL, POLICIES + 1);
+	for (int i = 0; i < POLICIES; i++)
+		NEED_EQ(pthread_create(&thread, NULL, scheduled, &policies[i]), 0);
+	pthread_barrier_wait(&policies_looked);
+}
+
 static void setup(void)
 {
 	cpu_set_t set;
@@ -121,6 +185,7 @@ static void setup(void)
 	pthread_barrier_init(&start, NULL, 2);
 	pthread_barrier_init(&looked, NULL, 2);
 	NEED_EQ(pthread_create(&second, NULL, thread, NULL), 0);
+	policies_up();
 }
 
 static void check(int generation)
@@ -145,6 +210,8 @@ static void check(int generation)
 	NEED_EQ(prctl(PR_SET_DUMPABLE, 0), 0);
 	NEED_EQ(prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0), generation - 1);
 	NEED_EQ(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
+	pthread_barrier_wait(&policies_start);
+	pthread_barrier_wait(&policies_looked);
 	unlink("adopted");
 	NEED(write(request[1], "x", 1) == 1);
 	state_await("adopted");
