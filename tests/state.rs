@@ -37,6 +37,7 @@ states! {
     memfd,
     memory,
     only_paths,
+    orphans,
     pending_threads,
     pipes,
     place,
@@ -56,9 +57,13 @@ states! {
     zombies,
 }
 
+/// Programs that remember no pid, and look whether they come back with new ones too.
+const ANY_PIDS: [&str; 1] = ["orphans"];
+
 fn come_back(name: &str) {
     let program = build(name);
-    for mode in MODES {
+    let new_pids = ANY_PIDS.contains(&name).then_some(&["--new-pids"][..]);
+    for mode in MODES.into_iter().chain(new_pids) {
         let folder = tempfile::tempdir().expect("a folder");
         let mut command = Command::new(&program);
         command.arg(folder.path());

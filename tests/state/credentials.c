@@ -21,6 +21,9 @@
 
 static volatile int *wanted, *looked;
 static int privileged;
+/* Capabilities above 31 of one of them: effective, permitted, inheritable. */
+static uint32_t high[3];
+enum { NOBODY, CAPABLE, OTHER, KEEPER, WHO };
 
 static void capabilities(uint32_t sets[3])
 {
@@ -60,6 +63,9 @@ static void become_nobody(void)
 	NEED_EQ(setgroups(2, groups), 0);
 	NEED_EQ(setresgid(1001, 1002, 1003), 0);
 	NEED_EQ(setresuid(2001, 2002, 2003), 0);
+	/* The file system sees another one of them. */
+	setfsgid(1003);
+	setfsuid(2003);
 }
 
 static void is_nobody(void)
@@ -67,7 +73,8 @@ static void is_nobody(void)
 	gid_t groups[8] = { 0 };
 	uint32_t sets[3];
 	ids(2001, 2002, 2003, 1001, 1002, 1003);
-	NEED_EQ(setfsuid((uid_t)-1), 2002);
+	NEED_EQ(setfsuid((uid_t)-1), 2003);
+	NEED_EQ(setfsgid((gid_t)-1), 1003);
 	NEED_EQ(getgroups(8, groups), 2);
 	NEED(groups[0] == 7 && groups[1] == 1234);
 	capabilities(sets);
@@ -120,6 +127,37 @@ static void is_other(void)
 	NEED(sets[1] & RAW);
 }
 
+/* One who keeps root's id, and asks to keep capabilities should it give that up; without a few high ones. */
+static void become_keeper(void)
+{
+	struct __user_cap_header_struct header = { _LINUX_CAPABILITY_VERSION_3, 0 };
+	struct __user_cap_data_struct data[2];
+	NEED_EQ(syscall(SYS_capget, &header, data), 0);
+	data[1].effective &= ~CAP_TO_MASK(CAP_SYSLOG);
+	data[1].permitted &= ~CAP_TO_MASK(CAP_WAKE_ALARM);
+	data[1].effective &= data[1].permitted;
+	data[1].inheritable = data[1].permitted & CAP_TO_MASK(CAP_BLOCK_SUSPEND);
+	high[0] = data[1].effective;
+	high[1] = data[1].permitted;
+	high[2] = data[1].inheritable;
+	NEED_EQ(syscall(SYS_capset, &header, data), 0);
+	NEED_EQ(prctl(PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP | SECBIT_NO_SETUID_FIXUP_LOCKED), 0);
+	NEED_EQ(prctl(PR_SET_KEEPCAPS, 1), 0);
+}
+
+static void is_keeper(void)
+{
+	struct __user_cap_header_struct header = { _LINUX_CAPABILITY_VERSION_3, 0 };
+	struct __user_cap_data_struct data[2];
+	NEED_EQ(syscall(SYS_capget, &header, data), 0);
+	NEED_EQ(data[1].effective, high[0]);
+	NEED_EQ(data[1].permitted, high[1]);
+	NEED_EQ(data[1].inheritable, high[2]);
+	NEED_EQ(prctl(PR_GET_KEEPCAPS), 1);
+	NEED_EQ(prctl(PR_GET_SECUREBITS), SECBIT_NO_SETUID_FIXUP | SECBIT_NO_SETUID_FIXUP_LOCKED | SECBIT_KEEP_CAPS);
+	NEED(prctl(PR_SET_SECUREBITS, 0) < 0 && errno == EPERM);
+}
+
 static void serve(int me, void (*is)(void))
 {
 	struct timespec tick = { 0, 1000000 };
@@ -132,11 +170,20 @@ static void serve(int me, void (*is)(void))
 	}
 }
 
+static void child(int me, void (*become)(void), void (*is)(void))
+{
+	if (fork() == 0) {
+		become();
+		looked[me] = 0;
+		serve(me, is);
+	}
+}
+
 static void *other(void *arg)
 {
 	become_other();
-	looked[2] = 0;
-	serve(2, is_other);
+	looked[OTHER] = 0;
+	serve(OTHER, is_other);
 	return arg;
 }
 
@@ -147,25 +194,18 @@ static void setup(void)
 	NEED(wanted != MAP_FAILED);
 	looked = wanted + 1;
 	privileged = geteuid() == 0;
-	for (int i = 0; i < 3; i++)
+	for (int i = 0; i < WHO; i++)
 		looked[i] = privileged ? -1 : 0;
 	if (!privileged)
 		return;
 	/* The others must be able to say what is wrong. */
 	NEED_EQ(chmod(".", 0777), 0);
-	if (fork() == 0) {
-		become_nobody();
-		looked[0] = 0;
-		serve(0, is_nobody);
-	}
-	if (fork() == 0) {
-		become_capable();
-		looked[1] = 0;
-		serve(1, is_capable);
-	}
+	child(NOBODY, become_nobody, is_nobody);
+	child(CAPABLE, become_capable, is_capable);
+	child(KEEPER, become_keeper, is_keeper);
 	NEED_EQ(pthread_create(&thread, NULL, other, NULL), 0);
 	struct timespec tick = { 0, 1000000 };
-	while (looked[0] | looked[1] | looked[2])
+	while (looked[NOBODY] | looked[CAPABLE] | looked[OTHER] | looked[KEEPER])
 		nanosleep(&tick, NULL);
 }
 
@@ -178,8 +218,9 @@ static void check(int generation)
 	}
 	ids(0, 0, 0, 0, 0, 0);
 	*wanted = generation;
-	while (looked[0] != generation || looked[1] != generation || looked[2] != generation) {
-		/* A task that has found a fault has written it. */
-		nanosleep(&tick, NULL);
-	}
+	for (int i = 0; i < WHO; i++)
+		while (looked[i] != generation) {
+			/* A task that has found a fault has written it. */
+			nanosleep(&tick, NULL);
+		}
 }
