@@ -15,10 +15,14 @@ static void lower(int by)
 			limit.rlim_cur <<= 15;
 			limit.rlim_max <<= 15;
 		}
+		if (setrlimit((__rlimit_resource_t)which, &limit) == 0)
+			continue;
+		/* What only the privileged may raise. */
+		NEED_EQ(errno, EPERM);
 		if (limit.rlim_max > old.rlim_max)
-			limit.rlim_max = old.rlim_max;
-		if (limit.rlim_cur > limit.rlim_max)
-			limit.rlim_cur = limit.rlim_max;
+			limit.rlim_max = old.rlim_max - (old.rlim_max > 0);
+		if (limit.rlim_cur >= limit.rlim_max)
+			limit.rlim_cur = limit.rlim_max - (limit.rlim_max > 0);
 		NEED_EQ(setrlimit((__rlimit_resource_t)which, &limit), 0);
 	}
 }

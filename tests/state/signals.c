@@ -62,18 +62,59 @@ static void receive(void)
 	NEED(sigtimedwait(&waiting, &info, &none) < 0 && errno == EAGAIN);
 }
 
-static void *thread(void *arg)
+/* Sends this thread something that nobody else may take; all that siginfo has for it comes from us. */
+static void queue_own(int number, int value)
+{
+	siginfo_t info = { .si_signo = number, .si_code = SI_MESGQ, .si_errno = 17 };
+	info.si_pid = 12345;
+	info.si_uid = 54321;
+	info.si_value.sival_ptr = (void *)(0x123456780000 + (long)value);
+	NEED_EQ(syscall(SYS_rt_tgsigqueueinfo, getpid(), syscall(SYS_gettid), number, &info), 0);
+}
+
+static void own_is(int number, int value)
 {
 	siginfo_t info;
 	struct timespec none = { 0, 0 };
+	/* Not the C library's: it tells SI_TKILL as SI_USER. */
+	NEED_EQ(syscall(SYS_rt_sigtimedwait, &waiting, &info, &none, 8), number);
+	if (value == 0) {
+		NEED_EQ(info.si_code, SI_TKILL);
+		NEED_EQ(info.si_pid, getpid());
+		return;
+	}
+	NEED_EQ(info.si_code, SI_MESGQ);
+	NEED_EQ(info.si_errno, 17);
+	NEED_EQ(info.si_pid, 12345);
+	NEED_EQ(info.si_uid, 54321);
+	NEED(info.si_value.sival_ptr == (void *)(0x123456780000 + (long)value));
+}
+
+/* Whether a signal waits for this thread or for its process. */
+static int waits(int number)
+{
+	sigset_t set;
+	NEED_EQ(sigpending(&set), 0);
+	return sigismember(&set, number);
+}
+
+static void *thread(void *arg)
+{
 	for (;;) {
+		queue_own(SIGRTMIN + 4, 1);
 		NEED_EQ(pthread_kill(pthread_self(), SIGRTMIN + 4), 0);
+		queue_own(SIGRTMIN + 4, 2);
+		queue_own(SIGUSR2, 3);
 		pthread_barrier_wait(&looked);
 		pthread_barrier_wait(&start);
-		NEED_EQ(sigtimedwait(&waiting, &info, &none), SIGRTMIN + 4);
-		/* The C library tells SI_TKILL so. */
-		NEED_EQ(info.si_code, SI_USER);
-		NEED_EQ(info.si_pid, getpid());
+		/* What waits for the process waits for this thread too, behind its own. */
+		NEED(waits(SIGUSR2) && waits(SIGRTMIN + 2) && waits(SIGRTMIN + 3));
+		own_is(SIGUSR2, 3);
+		NEED(waits(SIGUSR2));
+		own_is(SIGRTMIN + 4, 1);
+		own_is(SIGRTMIN + 4, 0);
+		own_is(SIGRTMIN + 4, 2);
+		NEED(!waits(SIGRTMIN + 4));
 	}
 	return arg;
 }
@@ -133,6 +174,9 @@ static void check(int generation)
 {
 	struct itimerval timer;
 	struct sigaction action;
+	/* The thread's own are nobody else's. */
+	NEED(!waits(SIGRTMIN + 4));
+	NEED(waits(SIGRTMIN + 3));
 	pthread_barrier_wait(&start);
 	pthread_barrier_wait(&looked);
 	receive();
@@ -155,6 +199,13 @@ static void check(int generation)
 	NEED(alarm(1) > 900);
 	while (!alarms)
 		pause();
+	/* The others tick with the same action as ever: once, as its flags say. */
+	struct itimerval soon = { { 0, 0 }, { 0, 1000 } };
+	NEED_EQ(setitimer(ITIMER_VIRTUAL, &soon, NULL), 0);
+	while (!virtuals)
+		;
+	NEED_EQ(sigaction(SIGVTALRM, NULL, &action), 0);
+	NEED(action.sa_handler == SIG_DFL);
 	grandchild[0] = 1;
 	NEED(wait(NULL) > 0);
 	state_await("orphaned");
