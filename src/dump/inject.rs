@@ -16,7 +16,7 @@ use super::stop::{Thread, Tree};
 use crate::error::DumpError;
 use crate::sys::procfs::Mapping;
 use crate::sys::ptrace::{Registers, Stop};
-use crate::sys::remote::{self, ANSWERS, Answers, Job};
+use crate::sys::remote::{self, ANSWERS, Answers, Job, TIMERS_MAX};
 use crate::sys::vdso;
 
 /// How long the few system calls may take in one task.
@@ -45,6 +45,8 @@ pub(super) struct Subject<'a> {
 /// A thread that runs the code.
 struct Session<'a> {
     subject: &'a Subject<'a>,
+    /// The timers that it is asked about this time.
+    timers: &'a [i32],
     memory: File,
     /// Where the code is.
     code: u64,
@@ -57,27 +59,37 @@ struct Session<'a> {
 }
 
 /// Asks all of `subjects`, which are in the order of the task table, and returns the answers in the
-/// same order. Threads of one process are asked one after the other, processes at the same time.
+/// same order. Threads of one process are asked one after the other, processes at the same time; a task
+/// with more POSIX timers than fit in its answers, again and again behind all others.
 pub(super) fn ask(tree: &Tree, subjects: &[Subject<'_>]) -> Result<Vec<Answers>, DumpError> {
     let mut answers: Vec<Option<Answers>> = subjects.iter().map(|_| None).collect();
     let rounds = tree.processes.iter().map(|p| p.threads.len()).max().unwrap_or(0);
-    let mut by_round: Vec<Vec<usize>> = vec![Vec::new(); rounds];
+    let parts = |subject: &Subject<'_>| subject.timers.len().div_ceil(TIMERS_MAX).max(1);
+    let more = subjects.iter().map(parts).max().unwrap_or(1) - 1;
+    let mut by_round: Vec<Vec<(usize, usize)>> = vec![Vec::new(); rounds + more];
     for (at, subject) in subjects.iter().enumerate() {
-        if let Some(round) = by_round.get_mut(subject.facts.place.thread) {
-            round.push(at);
+        for part in 0..parts(subject) {
+            let round = if part == 0 { subject.facts.place.thread } else { rounds + part - 1 };
+            if let Some(round) = by_round.get_mut(round) {
+                round.push((at, part));
+            }
         }
     }
     for batch in by_round.iter().flat_map(|round| round.chunks(BATCH)) {
         interrupt::check()?;
         let mut sessions = Vec::with_capacity(batch.len());
-        for &at in batch {
+        for &(at, part) in batch {
             if let Some(subject) = subjects.get(at) {
-                sessions.push((at, begin(subject)?));
+                let timers = subject.timers.chunks(TIMERS_MAX).nth(part).unwrap_or_default();
+                sessions.push((at, begin(subject, timers)?));
             }
         }
         for (at, session) in &mut sessions {
-            if let Some(slot) = answers.get_mut(*at) {
-                *slot = Some(session.answers()?);
+            let told = session.answers()?;
+            match answers.get_mut(*at) {
+                Some(Some(answers)) => answers.timers.extend(told.timers),
+                Some(slot) => *slot = Some(told),
+                None => {}
             }
         }
         for (_, session) in sessions {
@@ -93,7 +105,7 @@ pub(super) fn vdso(maps: &[Mapping]) -> Option<&Mapping> {
 }
 
 /// Starts the code in one thread.
-fn begin<'a>(subject: &'a Subject<'a>) -> Result<Session<'a>, DumpError> {
+fn begin<'a>(subject: &'a Subject<'a>, timers: &'a [i32]) -> Result<Session<'a>, DumpError> {
     let facts = subject.facts;
     let tid = facts.tid;
     let path = format!("/proc/{}/mem", facts.tid);
@@ -109,7 +121,7 @@ fn begin<'a>(subject: &'a Subject<'a>) -> Result<Session<'a>, DumpError> {
         registers,
         mask: subject.machine.mask,
         actions: if leads { facts.status.caught | sigchld } else { 0 },
-        timers: subject.timers,
+        timers,
         tgid: last(&facts.status.tgids),
         tid: last(&facts.status.pids),
         signal,
@@ -122,7 +134,7 @@ fn begin<'a>(subject: &'a Subject<'a>) -> Result<Session<'a>, DumpError> {
     tracee.set_registers(&start).map_err(failed("set its registers"))?;
     tracee.set_signal_mask(!(1 << (signal - 1))).map_err(failed("block its signals"))?;
     tracee.resume(0).map_err(failed("let it run"))?;
-    Ok(Session { subject, memory, code, before, signal, kept_back: false })
+    Ok(Session { subject, timers, memory, code, before, signal, kept_back: false })
 }
 
 /// Where the code can go in a task's vdso, and the bytes that belong there.
@@ -225,7 +237,7 @@ impl Session<'_> {
         read.map_err(self.failed("read its answers"))?;
         self.subject.thread.tracee.resume(0).map_err(self.failed("let it run"))?;
         let refused = || self.subject.facts.refuse("the task", "it could not tell its state");
-        Answers::parse(&page).ok_or_else(refused)
+        Answers::parse(&page, self.timers.len()).ok_or_else(refused)
     }
 
     /// Waits for the end of the code and makes the thread what it was.

@@ -15,7 +15,7 @@ pub const ANSWERS: usize = 4096;
 const ACTIONS: usize = 256;
 const TIMERS: usize = 2304;
 
-/// Most POSIX timers that one task can be asked about.
+/// Most POSIX timers that one task can be asked about at once.
 pub const TIMERS_MAX: usize = 32;
 
 std::arch::global_asm!(
@@ -411,14 +411,14 @@ pub struct Answers {
     /// Whether it has entries in the local descriptor table, see modify_ldt(2).
     pub has_ldt: bool,
     /// POSIX timers that were asked for: nanoseconds left (0: off) and interval.
-    pub timers: [(u64, u64); TIMERS_MAX],
+    pub timers: Vec<(u64, u64)>,
     /// Actions of the signals that were asked for: handler, flags, restorer, mask.
     pub actions: [[u64; 4]; 64],
 }
 
 impl Answers {
-    /// Reads the page of answers; `None` where one of the calls failed.
-    pub fn parse(page: &[u8; ANSWERS]) -> Option<Answers> {
+    /// Reads the page of answers to a job with so many POSIX timers; `None` where one of the calls failed.
+    pub fn parse(page: &[u8; ANSWERS], timers: usize) -> Option<Answers> {
         let word = |at: usize| {
             let mut bytes = [0u8; 8];
             bytes.copy_from_slice(&page[at..at + 8]);
@@ -457,7 +457,7 @@ impl Answers {
                 _ => Locks::AtOnce,
             },
             has_ldt: word(216) as i64 > 0,
-            timers: std::array::from_fn(posix),
+            timers: (0..timers.min(TIMERS_MAX)).map(posix).collect(),
             actions,
         })
     }

@@ -7,11 +7,14 @@
 
 #define SECOND 1000000000LL
 
-static timer_t far, periodic, threaded, silent, late, off;
+static timer_t far, periodic, threaded, called, silent, late, off;
 static volatile sig_atomic_t ticks[8];
 static volatile pid_t got_by;
 static pid_t helper_tid;
 static volatile long *tick_count;
+/* More than fit in what a checkpoint asks for at once. */
+enum { MANY = 75 };
+static timer_t many[MANY];
 
 static void on_tick(int number, siginfo_t *info, void *context)
 {
@@ -22,6 +25,12 @@ static void on_tick(int number, siginfo_t *info, void *context)
 		if (info->si_value.sival_int == 3)
 			got_by = (pid_t)syscall(SYS_gettid);
 	}
+}
+
+/* Of the timer for which the C library starts a thread each time. */
+static void on_call(union sigval value)
+{
+	ticks[value.sival_int]++;
 }
 
 static void *helper(void *arg)
@@ -74,6 +83,7 @@ static void arm(void)
 	start(far, 1000 * SECOND, 77);
 	start(periodic, SECOND / 100, SECOND / 100);
 	start(threaded, SECOND / 100, SECOND / 100);
+	start(called, SECOND / 100, SECOND / 100);
 	start(silent, 500 * SECOND, 0);
 	start(late, 1, 0);
 	struct timespec tick = { 0, 1000000 };
@@ -106,9 +116,16 @@ static void setup(void)
 	NEED_EQ(timer_delete(gone), 0);
 	periodic = make(CLOCK_REALTIME, SIGEV_SIGNAL, SIGUSR1, 2, 0);
 	threaded = make(CLOCK_BOOTTIME, SIGEV_THREAD_ID, SIGUSR2, 3, helper_tid);
+	struct sigevent event = { .sigev_notify = SIGEV_THREAD, .sigev_value.sival_int = 0 };
+	event.sigev_notify_function = on_call;
+	NEED_EQ(timer_create(CLOCK_MONOTONIC, &event, &called), 0);
 	silent = make(CLOCK_MONOTONIC, SIGEV_NONE, 0, 4, 0);
 	late = make(CLOCK_MONOTONIC, SIGEV_SIGNAL, SIGRTMIN + 5, 5, 0);
 	off = make(CLOCK_PROCESS_CPUTIME_ID, SIGEV_SIGNAL, SIGUSR1, 6, 0);
+	for (int i = 0; i < MANY; i++) {
+		many[i] = make(CLOCK_MONOTONIC, SIGEV_SIGNAL, SIGUSR1, 1, 0);
+		start(many[i], (10000 + i * 1000) * SECOND, i);
+	}
 	/* A process whose ids are far from the start. */
 	if (fork() == 0) {
 		timer_t timer = NULL;
@@ -140,11 +157,18 @@ static void check(int generation)
 	NEED_EQ(interval, 0);
 	NEED_EQ(left_of(off, &interval), 0);
 	NEED_EQ(left_of(late, &interval), 0);
+	for (int i = 0; i < MANY; i++) {
+		left = left_of(many[i], &interval);
+		NEED(left > (9000 + i * 1000) * SECOND && left <= (10000 + i * 1000) * SECOND);
+		NEED_EQ(interval, i);
+	}
 	await_tick(2);
 	start(periodic, 0, 0);
 	await_tick(3);
 	NEED_EQ(got_by, helper_tid);
 	start(threaded, 0, 0);
+	await_tick(0);
+	start(called, 0, 0);
 	/* The signal that was waiting, once. */
 	sigemptyset(&set);
 	sigaddset(&set, SIGRTMIN + 5);
