@@ -15,6 +15,7 @@ use dump_common::Victim;
 use usercr::dump::{self, Options};
 use usercr::error::Error;
 use usercr::report::Report;
+use usercr::sys::process;
 use usercr::sys::ptrace::{self, Tracee};
 
 /// Checkpoints `pid`, which must fail without writing anything.
@@ -60,6 +61,19 @@ fn sockets() {
         netlink.into(),
         &["descriptor 0 (socket:[", "netlink sockets cannot be saved"],
     );
+}
+
+#[test]
+fn pidfds() {
+    let own = process::pidfd(process::own_pid()).expect("pidfd");
+    let reason = format!("it is of process {}, which is no task of the tree", process::own_pid());
+    let object = "descriptor 0 (anon_inode:[pidfd])";
+    refused_for_input(own.into(), &[object, reason.as_str()]);
+
+    let mut child = Command::new("true").spawn().expect("true runs");
+    let gone = process::pidfd(child.id() as i32).expect("pidfd");
+    child.wait().expect("it ends");
+    refused_for_input(gone.into(), &[object, "its process has ended and has been waited for"]);
 }
 
 /// Connections that have not been accepted, by whom, and what cannot wait in a socket.

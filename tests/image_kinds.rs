@@ -22,6 +22,10 @@ fn timer() -> FileKind {
     FileKind::TimerFd(TimerFd { clock: 1, ..TimerFd::default() })
 }
 
+fn pidfd() -> FileKind {
+    FileKind::PidFd { task: 0, thread: false }
+}
+
 /// The image is refused with EINVAL and a message that has `text` in it.
 fn refused(records: &[Record], text: &str) {
     let error = read(&join(records)).expect_err("the image was taken");
@@ -34,6 +38,8 @@ fn values_that_cannot_be_are_refused() {
     let cases: &[(FileKind, Kind, usize, &[u8], &str)] = &[
         (timer(), records::TIMERFD, 8, &[2], "clock 2"),
         (timer(), records::TIMERFD, 12, &[4], "flags 0x4"),
+        (pidfd(), records::PIDFD, 8, &[2], "tag 2 is the pid of no task"),
+        (pidfd(), records::PIDFD, 12, &[2], "thread 2, must be 0 or 1"),
         (timer(), records::FILE, 8, &[6], "file of type 6 that is something else too"),
         (timer(), records::FILE_NAME, 8, b"x", "absolute path"),
     ];
@@ -159,7 +165,7 @@ fn elsewhere_they_are_refused() {
 
 #[test]
 fn readers_that_do_not_know_them_find_no_such_file() {
-    for kind in [timer(), FileKind::SignalFd { mask: 1 }] {
+    for kind in [timer(), FileKind::SignalFd { mask: 1 }, pidfd()] {
         let mut records = sample(kind);
         records.retain(|(number, _)| *number < FIRST_EXTRA);
         let (_, body) = read(&join(&records)).expect("an image");

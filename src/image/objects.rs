@@ -121,6 +121,13 @@ pub enum FileKind {
         /// Signals that it takes; bit n-1 is signal n.
         mask: u64,
     },
+    /// A process or thread, see pidfd_open(2) (extra record).
+    PidFd {
+        /// Index in the task table: a leader, where `thread` is not set.
+        task: usize,
+        /// Whether it is of one thread (PIDFD_THREAD).
+        thread: bool,
+    },
     /// See epoll(7).
     Epoll {
         /// By descriptor and file no two are equal.

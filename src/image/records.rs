@@ -47,6 +47,7 @@ mod kinds {
         SOCKET_MORE = 10041; SOCKET_OPTIONS = 10042;
         JOB_STOP = 10051;
         POSIX_TIMER = 10061; GUARDS = 10062;
+        PIDFD = 10071;
     }
 
     /// The type with this number, if the format or we have one.

@@ -57,6 +57,8 @@ const CALLS: &[(libc::c_long, &str, &[Kind])] = &[
     (libc::SYS_accept4, "accept4", &[Int, Hex, Hex, Hex]),
     (libc::SYS_setsockopt, "setsockopt", &[Int, Int, Int, Hex, Int]),
     (libc::SYS_getsockopt, "getsockopt", &[Int, Int, Int, Hex, Hex]),
+    (libc::SYS_recvmsg, "recvmsg", &[Int, Hex, Hex]),
+    (libc::SYS_pidfd_open, "pidfd_open", &[Int, Hex]),
     (libc::SYS_sendmsg, "sendmsg", &[Int, Hex, Hex]),
     (libc::SYS_shutdown, "shutdown", &[Int, Int]),
     (libc::SYS_unlinkat, "unlinkat", &[Dir, Text, Hex]),

@@ -439,12 +439,16 @@ impl Maker {
     }
 
     fn nameless(&mut self) -> FileKind {
-        match self.random.below(4) {
+        match self.random.below(5) {
             // See `epoll_items`.
             3 => FileKind::Epoll { items: Vec::new() },
             0 => FileKind::EventFd {
                 count: self.random.below(u64::MAX),
                 semaphore: self.random.one_in(2),
+            },
+            4 => FileKind::PidFd {
+                task: self.random.below(self.tasks as u64) as usize,
+                thread: true,
             },
             1 => FileKind::SignalFd { mask: self.random.word() },
             _ => FileKind::TimerFd(TimerFd {

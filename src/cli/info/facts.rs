@@ -130,6 +130,7 @@ pub fn what(kind: &FileKind, objects: &Objects) -> (&'static str, String) {
         FileKind::EventFd { count, .. } => ("eventfd", format!("eventfd, count {count}")),
         FileKind::TimerFd(timer) => ("timerfd", format!("timerfd, clock {}", timer.clock)),
         FileKind::Epoll { items } => ("epoll", format!("epoll, {} items", items.len())),
+        FileKind::PidFd { task, .. } => ("pidfd", format!("pidfd of task {task}")),
         FileKind::SignalFd { .. } => ("signalfd", "signalfd".to_owned()),
     }
 }

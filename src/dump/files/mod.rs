@@ -5,6 +5,7 @@
 
 mod epoll;
 mod locks;
+mod pidfds;
 mod pipes;
 mod plain;
 mod sockets;
@@ -67,6 +68,7 @@ pub(super) struct Files {
     /// Timers, with a descriptor of each.
     timers: Vec<(usize, Holder)>,
     epolls: Vec<epoll::Unresolved>,
+    pidfds: Vec<pidfds::Unresolved>,
     /// Files that can send signals.
     senders: Vec<(usize, Holder)>,
     pipe_index: HashMap<Key, usize>,
@@ -170,6 +172,7 @@ impl Files {
             ends: Vec::new(),
             timers: Vec::new(),
             epolls: Vec::new(),
+            pidfds: Vec::new(),
             senders: Vec::new(),
             pipe_index: HashMap::new(),
             ptys: Vec::new(),
@@ -222,6 +225,11 @@ impl Files {
         }
         match file.kind {
             FileKind::TimerFd(_) => self.timers.push((object, holder)),
+            FileKind::PidFd { .. } => {
+                let pid = pidfds::pid(seen);
+                let pid = pid.ok_or_else(|| facts.malformed(&format!("fdinfo/{}", seen.fd)))?;
+                self.pidfds.push(pidfds::Unresolved { object, holder, pid });
+            }
             FileKind::Epoll { .. } => {
                 let lines = epoll::lines(&seen.info);
                 let lines = lines.ok_or_else(|| facts.malformed(&format!("fdinfo/{}", seen.fd)))?;
@@ -254,7 +262,9 @@ impl Files {
             _ => MODE_READ | MODE_WRITE,
         };
         let kind = match seen.meta.mode() & libc::S_IFMT {
-            _ if seen.link.starts_with(b"anon_inode:") => plain::kind(seen).map_err(refuse)?,
+            _ if seen.link.starts_with(b"anon_inode:") => {
+                plain::kind(seen).map_err(|reason| refuse(&reason))?
+            }
             libc::S_IFREG => {
                 mode |= MODE_SEEK | MODE_POSITIONED;
                 let source = facts.path(&format!("fd/{}", seen.fd));
@@ -283,6 +293,9 @@ impl Files {
         };
         let was = matches!(kind, FileKind::Named { .. }).then(|| names::was(&seen.meta));
         let pos = seen.info.position;
+        // Of a pidfd it means something else, which its kind says.
+        let exclusive = matches!(kind, FileKind::PidFd { .. });
+        let flags = if exclusive { flags & !(pidfds::PIDFD_THREAD as u32) } else { flags };
         Ok(OpenFile { kind, mode, flags, pos, cred, was, locks, owner: None })
     }
 
@@ -292,6 +305,7 @@ impl Files {
         self.read_terminals(all)?;
         self.read_sockets(all)?;
         self.resolve_epolls(all)?;
+        self.resolve_pidfds(all)?;
         self.read_owners(all)?;
         for &(object, holder) in &self.timers {
             let timer = timers::read(all, holder)?;

@@ -1,18 +1,21 @@
 //! Files without a name that /proc tells all about.
 
+use super::pidfds;
 use crate::dump::gather::Seen;
 use crate::image::{FileKind, TimerFd};
 
 /// What this one is, or why it cannot be saved.
-pub(super) fn kind(seen: &Seen) -> Result<FileKind, &'static str> {
-    match seen.link.strip_prefix(b"anon_inode:") {
+pub(super) fn kind(seen: &Seen) -> Result<FileKind, String> {
+    let kind = match seen.link.strip_prefix(b"anon_inode:") {
         Some(b"[eventfd]") => event_fd(seen),
         Some(b"[signalfd]") => signal_fd(seen),
         // What these two say is read when all descriptors are known.
         Some(b"[eventpoll]") => Ok(FileKind::Epoll { items: Vec::new() }),
         Some(b"[timerfd]") => Ok(FileKind::TimerFd(TimerFd::default())),
+        Some(b"[pidfd]") => return pidfds::kind(seen),
         _ => Err("descriptors of this kind cannot be saved"),
-    }
+    };
+    kind.map_err(str::to_owned)
 }
 
 fn event_fd(seen: &Seen) -> Result<FileKind, &'static str> {

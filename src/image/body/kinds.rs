@@ -35,6 +35,9 @@ pub(super) fn front<S: Source>(parser: &mut Parser<'_, S>) -> Result<Front, Imag
         } else if header.kind == records::SIGNALFD.number {
             let record = parser.cursor.fixed::<16>(&header, name)?;
             FileKind::SignalFd { mask: record.u64::<8>() }
+        } else if header.kind == records::PIDFD.number {
+            let record = parser.cursor.fixed::<16>(&header, name)?;
+            pid_fd(parser, &record)?
         } else if header.kind == records::UNNAMED.number {
             let record = parser.cursor.fixed::<16>(&header, name)?;
             FileKind::Unnamed { inode: unnamed::unnamed(parser, &record)? }
@@ -91,4 +94,21 @@ fn timer_fd(record: &Fixed<40>) -> Result<TimerFd, ImageError> {
         return Err(record.bad(format!("flags {:#x}", timer.flags)));
     }
     Ok(timer)
+}
+
+/// A PIDFD: of a thread, or of the leader of a process.
+fn pid_fd<S: Source>(parser: &Parser<'_, S>, record: &Fixed<16>) -> Result<FileKind, ImageError> {
+    let (tag, thread) = (record.i32::<8>(), record.u32::<12>());
+    if thread > 1 {
+        return Err(record.bad(format!("thread {thread}, must be 0 or 1")));
+    }
+    let task = parser.rows.get(&tag).copied();
+    let row = task.and_then(|task| parser.head.tasks.get(task));
+    match (task, row) {
+        (Some(task), Some(row)) if thread == 1 || row.pid == row.tgid => {
+            Ok(FileKind::PidFd { task, thread: thread == 1 })
+        }
+        (Some(_), _) => Err(record.bad(format!("tag {tag} leads no process"))),
+        (None, _) => Err(record.bad(format!("tag {tag} is the pid of no task"))),
+    }
 }

@@ -143,6 +143,7 @@ pub(super) static FORMS: &[(records::Kind, Form)] = &[
     (records::AFFINITY, Form::List(&AFFINITY, list("cpus", 8, X64, Count::Rest, 0))),
     (records::TIMERFD, Form::Fields(&TIMERFD)),
     (records::SIGNALFD, Form::Fields(&SIGNALFD)),
+    (records::PIDFD, Form::Fields(&PIDFD)),
     (records::FILE_LOCK, Form::Fields(&FILE_LOCK)),
     (records::FILE_OWNER, Form::Fields(&FILE_OWNER)),
     (records::UNNAMED, Form::Fields(&UNNAMED)),
@@ -414,6 +415,7 @@ structs! {
         8 "clock" U32, 12 "flags" X32, 16 "value" U64, 24 "interval" U64, 32 "ticks" U64
     ];
     SIGNALFD = "signalfd" 16 [8 "mask" SET];
+    PIDFD = "pidfd" 16 [8 "task" must("PID"), 12 "thread" U32];
     FILE_LOCK = "file_lock" 32 [8 "kind" U32, 12 "exclusive" U32, 16 "start" U64, 24 "length" U64];
     FILE_OWNER = "file_owner" 24 [8 "kind" U32, 12 "who" may("PID"), 16 "signal" U32];
     POSIX_TIMER = "posix_timer" 56 [

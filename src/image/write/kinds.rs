@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::layout::Payload;
-use super::{Thing, Writer};
+use super::{Thing, Writer, unwritable};
 use crate::error::ImageError;
 use crate::image::records::{self, Kind};
 use crate::image::{EpollItem, OpenFile, TimerFd};
@@ -43,6 +43,22 @@ impl Writer<'_> {
     ) -> Result<(), ImageError> {
         self.stand_in(records::SIGNALFD, file, cred, b"/anon_inode:[signalfd]", |r| {
             r.u64(mask);
+        })
+    }
+
+    pub(super) fn pid_fd(
+        &mut self,
+        task: usize,
+        thread: bool,
+        file: &OpenFile,
+        cred: i32,
+    ) -> Result<(), ImageError> {
+        let Some(row) = self.head.tasks.get(task) else {
+            let reason = format!("task {task} is not in the table");
+            return Err(unwritable(records::PIDFD, reason));
+        };
+        self.stand_in(records::PIDFD, file, cred, b"/anon_inode:[pidfd]", |r| {
+            r.i32(row.pid).u32(thread.into());
         })
     }
 

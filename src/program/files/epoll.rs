@@ -13,8 +13,8 @@ use crate::program::{Compiler, Program, call, exact};
 #[derive(Debug, Default)]
 pub(super) struct Watches {
     by_task: BTreeMap<usize, Vec<usize>>,
-    /// Files that a task needs for it without having a descriptor of them.
-    pub(super) at_hand: BTreeSet<usize>,
+    /// Tasks, with files that they need for it without having a descriptor of them.
+    pub(super) at_hand: BTreeSet<(usize, usize)>,
 }
 
 impl Watches {
@@ -34,7 +34,8 @@ impl Watches {
             watches.by_task.entry(*task).or_default().push(epoll);
             let has: HashSet<usize> = table.iter().map(|d| d.file).collect();
             let needed = items.iter().map(|item| item.file).chain([epoll]);
-            watches.at_hand.extend(needed.filter(|file| !has.contains(file)));
+            let lacking = needed.filter(|file| !has.contains(file));
+            watches.at_hand.extend(lacking.map(|file| (*task, file)));
         }
         watches
     }

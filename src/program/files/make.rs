@@ -51,6 +51,7 @@ impl Compiler<'_> {
                 }
                 fd
             }
+            FileKind::PidFd { task, thread } => self.make_pidfd(p, model, (*task, *thread), flags),
             FileKind::SignalFd { mask } => self.make_signal_fd(p, model, flags, *mask),
             FileKind::Pipe { .. }
             | FileKind::Fifo { .. }

@@ -8,6 +8,7 @@ mod epoll;
 mod kinds;
 mod locks;
 mod make;
+mod pidfds;
 mod pipes;
 mod slots;
 mod sockets;
@@ -17,7 +18,7 @@ mod unnamed;
 use std::collections::{BTreeMap, HashMap};
 
 use super::{Compiler, Facts, Plan, Program, attempt, call, exact, restorers};
-use crate::image::Live;
+use crate::image::{FileKind, Live};
 use slots::{Group, files_of};
 pub(super) use slots::{Model, Slots};
 pub use sockets::bound_names;
@@ -60,7 +61,9 @@ impl Compiler<'_> {
         let files = self.slots.shared();
         for &(file, slot) in &files {
             let Some(open) = self.body.objects.files.get(file) else { continue };
-            if self.group_of(file).is_none() {
+            if matches!(open.kind, FileKind::PidFd { .. }) {
+                self.make_passage(p, &mut model, file, slot);
+            } else if self.group_of(file).is_none() {
                 let fd = self.make(p, &mut model, open, false);
                 self.move_to(p, &mut model, fd, slot);
             }
@@ -82,6 +85,7 @@ impl Compiler<'_> {
         let Some(table) = self.body.objects.file_tables.get(live.files) else { return };
         let mut model = self.slots.base_model();
         let mut at: HashMap<usize, i32> = HashMap::new();
+        self.pass_pidfds(p, &mut model, task);
         self.local_groups(p, &mut model, live, &mut at);
         for descriptor in &table.descriptors {
             let Some(file) = self.body.objects.files.get(descriptor.file) else { continue };

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::epoll::Watches;
+use super::pidfds::Passages;
 use super::unnamed::seals_late;
 use super::{Facts, Plan, restorers};
 use crate::image::{Body, Descriptor, FileKind, FileTable, Live, TaskState};
@@ -40,6 +41,7 @@ impl Group {
             | FileKind::EventFd { .. }
             | FileKind::TimerFd(_)
             | FileKind::SignalFd { .. }
+            | FileKind::PidFd { .. }
             | FileKind::Epoll { .. } => None,
         }
     }
@@ -83,6 +85,8 @@ pub(in crate::program) struct Slots {
     table_keepers: HashMap<usize, usize>,
     /// Who fills which epoll files.
     pub(super) watches: Watches,
+    /// How pidfds get to those who share them.
+    pub(super) passages: Passages,
 }
 
 impl Slots {
@@ -103,6 +107,7 @@ impl Slots {
             keepers: HashMap::new(),
             table_keepers: HashMap::new(),
             watches: Watches::default(),
+            passages: Passages::default(),
         };
         let group_of = |file: usize| Group::of(&body.objects.files.get(file)?.kind);
         let mut users: BTreeMap<usize, usize> = BTreeMap::new();
@@ -127,24 +132,32 @@ impl Slots {
             }
         }
         slots.watches = Watches::new(body, &tables);
-        for &file in &slots.watches.at_hand {
+        for &(_, file) in &slots.watches.at_hand {
             // As if others had it too.
             *users.entry(file).or_default() += 2;
             if let Some(group) = group_of(file) {
                 group_users.entry(group).or_default().extend([usize::MAX - 1, usize::MAX]);
             }
         }
+        let passages = Passages::new(plan, body, &restorers, &slots.watches);
         for (&file, &count) in &users {
             let group = group_of(file);
             let shared = match &group {
                 Some(Group::Unnamed(_) | Group::Pty(_)) => true,
                 Some(group) => group_users.get(group).is_some_and(|u| u.len() > 1),
-                None => count > 1,
+                None => count > 1 || passages.hidden(file),
             };
             if shared {
                 slots.files.insert(file, slots.next);
                 slots.next += 1;
                 slots.groups.extend(group);
+            }
+        }
+        slots.passages = passages;
+        for file in slots.passages.files() {
+            if slots.files.contains_key(&file) {
+                slots.passages.set_slot(file, slots.next);
+                slots.next += 1;
             }
         }
         for signal in &body.objects.signals {
