@@ -11,6 +11,7 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use super::facts::Facts;
 use super::files::{Files, Key};
 use super::gather::{Details, Link};
+use super::zeros;
 use crate::error::{DumpError, Error};
 use crate::image::{FileKind, Guard, Mm, PAGE, PageRun, Shm, Vma, VmaKind};
 use crate::image::{PageSource, PagesOf};
@@ -82,6 +83,7 @@ impl Memory {
         for mapping in maps.iter().filter(|m| m.name != b"[vsyscall]") {
             vmas.push(self.vma(facts, mapping, &pagemap, files, cred)?);
         }
+        zeros::leave_out(facts.tid, &mut vmas)?;
         let [code, code_end, data, data_end, brk, stack, arg, arg_end, env, env_end] =
             facts.stat.addresses;
         let index = self.mms.len();
@@ -221,12 +223,12 @@ impl Memory {
     }
 }
 
-/// A shared object that can be opened: its size, and the pages that were ever written.
+/// A shared object that can be opened: its size, and the pages that are not zero.
 fn shared_file(file: &File) -> io::Result<Shm> {
     Ok(Shm { size: file.metadata()?.len().next_multiple_of(PAGE), pages: data_pages(file)? })
 }
 
-/// The pages of a file that are not holes. The last one may reach beyond its end.
+/// The pages of a file that are neither holes nor hold nothing but zeros. The last one may reach beyond its end.
 pub(super) fn data_pages(file: &File) -> io::Result<Vec<PageRun>> {
     let (mut pages, mut from) = (Vec::<PageRun>::new(), 0);
     while let Some((start, end)) = inspect::next_data(file, from)? {
@@ -239,7 +241,7 @@ pub(super) fn data_pages(file: &File) -> io::Result<Vec<PageRun>> {
         }
         from = end;
     }
-    Ok(pages)
+    Ok(zeros::leave_out_of_file(file, &pages))
 }
 
 /// A shared object that is seen through a mapping of all of it: the pages that are not zero.

@@ -25,6 +25,7 @@ mod signals;
 mod spaces;
 mod stop;
 mod timers;
+mod zeros;
 
 use std::os::fd::BorrowedFd;
 use std::time::Duration;

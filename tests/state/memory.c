@@ -15,7 +15,7 @@
 #define MADV_GUARD_INSTALL 102
 #endif
 
-static char *guarded, *down, *huge, *read_only, *zeros, *code, *moved, *low, *high, *advised, *hidden, *holed, *guards;
+static char *written, *guarded, *down, *huge, *read_only, *zeros, *code, *moved, *low, *high, *advised, *hidden, *holed, *guards;
 static char *lists[64], *block;
 static volatile char *front;
 static int has_guards, has_low;
@@ -150,6 +150,29 @@ static void set_heap_up(void)
 	strcpy(block, "break");
 }
 
+enum { WRITTEN = 64 << 20 };
+
+/* Pages of their own without anything in them, but for one byte near the end of some. */
+static void write_zeros(void)
+{
+	for (size_t at = 0; at < WRITTEN; at += PAGE)
+		*(volatile char *)(written + at) = 0;
+	for (size_t at = PAGE - 3; at < WRITTEN; at += 1000 * PAGE)
+		written[at] = 'z';
+	NEED(present(written, WRITTEN) == WRITTEN / PAGE);
+}
+
+static void check_zeros(void)
+{
+	NEED_EQ(present(written, WRITTEN), (WRITTEN / PAGE + 999) / 1000);
+	for (size_t at = 0; at < WRITTEN; at++)
+		if (written[at])
+			NEED(written[at] == 'z' && at % (1000 * PAGE) == PAGE - 3);
+	for (size_t at = PAGE - 3; at < WRITTEN; at += 1000 * PAGE)
+		NEED_EQ(written[at], 'z');
+	write_zeros();
+}
+
 static void setup(void)
 {
 	struct sigaction action = { .sa_handler = on_fault };
@@ -163,6 +186,11 @@ static void setup(void)
 	strcpy(hidden, "hidden");
 	NEED(!mprotect(hidden, PAGE, PROT_NONE));
 	set_stacks_up();
+
+	/* Of this nothing is kept but the few pages that are not zero. */
+	written = map(0, WRITTEN, RW, 0);
+	NEED(!madvise(written, WRITTEN, MADV_NOHUGEPAGE));
+	write_zeros();
 
 	huge = map(0, TIB, RW, MAP_NORESERVE);
 	NEED(!madvise(huge, TIB, MADV_NOHUGEPAGE));
@@ -259,6 +287,7 @@ static void check(int generation)
 	struct stat image;
 	NEED(!stat("image", &image) && image.st_size < 8 << 20);
 
+	check_zeros();
 	NEED_EQ(run(), 42);
 	code[1] = (char)(42 + generation);
 	NEED_EQ(run(), 42 + generation);

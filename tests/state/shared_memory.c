@@ -13,7 +13,7 @@
 /* Where the processes meet. */
 static pthread_barrier_t *meeting;
 
-static char *whole, *cow, *file, *file_parts, *late;
+static char *zeros, *whole, *cow, *file, *file_parts, *late;
 static int child;
 
 static void *map(size_t size, int prot, int flags, int fd, off_t offset)
@@ -46,6 +46,16 @@ static void child_looks(int generation)
 	NEED(!close(fds[0]) && !close(fds[1]));
 }
 
+enum { ZEROS = 32 << 20 };
+
+/* Pages that were written, with nothing in them but one word. */
+static void write_zeros(void)
+{
+	for (size_t at = 0; at < ZEROS; at += PAGE)
+		*(volatile char *)(zeros + at) = 0;
+	strcpy(zeros + ZEROS / 2 + 1000, "word");
+}
+
 static void setup(void)
 {
 	pthread_barrierattr_t attributes;
@@ -54,6 +64,8 @@ static void setup(void)
 	NEED(!pthread_barrierattr_setpshared(&attributes, PTHREAD_PROCESS_SHARED));
 	NEED(!pthread_barrier_init(meeting, &attributes, 2));
 
+	zeros = map(ZEROS, RW, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	write_zeros();
 	whole = map(PAGES * PAGE, RW, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	for (unsigned long i = 0; i < PAGES; i++)
 		whole[i * PAGE] = (char)('A' + i);
@@ -120,6 +132,18 @@ static void check(int generation)
 	NEED_EQ(file_parts[0], generation);
 	NEED_EQ(cow[3 * PAGE], generation);
 	struct stat data;
+	NEED(!stat("image", &data) && data.st_size < 8 << 20);
+	for (size_t at = 0; at < ZEROS; at++)
+		if (zeros[at])
+			NEED(at >= ZEROS / 2 + 1000 && at < ZEROS / 2 + 1004);
+	NEED(!strcmp(zeros + ZEROS / 2 + 1000, "word"));
+	write_zeros();
+	/* What is in the mapping is in the file. */
+	char byte;
+	int fd = open("data", O_RDONLY | O_CLOEXEC);
+	NEED(fd >= 0 && pread(fd, &byte, 1, 3 * PAGE) == 1);
+	NEED_EQ(byte, generation);
+	NEED(!close(fd));
 	NEED(!stat("data", &data) && data.st_size == 5 * PAGE - 100);
 
 	for (unsigned long i = PAGES / 2; i < PAGES; i++)
