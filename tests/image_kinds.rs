@@ -8,7 +8,7 @@ use libc::EINVAL;
 use usercr::image::records::{self, FIRST_EXTRA, Kind};
 use usercr::image::{
     Body, Descriptor, EpollItem, FileKind, FileLock, FileOwner, Guard, ImageHead, LockKind,
-    OpenFile, Owner, PAGE, ProcessLock, TimerFd,
+    OpenFile, Owner, PAGE, ProcessLock, Segment, Shm, TimerFd, VmaKind,
 };
 
 /// The smallest image, with a file of this kind.
@@ -204,4 +204,53 @@ fn guard_regions_that_cannot_be_are_refused() {
         records[at].1 = payload;
         refused(&records, text);
     }
+}
+
+#[test]
+fn segments_are_what_the_kernel_can_have() {
+    let (head, mut body) = smallest();
+    let segment = Segment {
+        id: 7,
+        key: -5,
+        mode: 0o640,
+        owner: [1, 2],
+        creator: [3, 4],
+        size: PAGE + 1,
+        removed: false,
+        locked: true,
+    };
+    body.objects.shms.push(Shm { size: 2 * PAGE, pages: Vec::new(), segment: Some(segment) });
+    let vma = &mut body.objects.mms[0].vmas[0];
+    (vma.kind, vma.flags, vma.pgoff) = (VmaKind::ShmAnon(0), 0xfb, 1);
+    vma.end = vma.start + PAGE;
+    vma.pages.clear();
+    let image = written(&head, &body);
+    assert_eq!(read(&image).expect("an image").1.objects.shms, body.objects.shms);
+    usercr::image::strict::check(&image[..]).expect("strictly");
+    let change = |offset: usize, bytes: &[u8], text: &str| {
+        let mut records = split(&image);
+        let at = position(&records, records::SEGMENT);
+        records[at].1[offset - 8..offset - 8 + bytes.len()].copy_from_slice(bytes);
+        refused(&records, text);
+    };
+    change(8, &[0xff; 4], "segment -1");
+    change(16, &0o1640u32.to_le_bytes(), "mode 0o1640");
+    change(20, &[4], "flags 0x4");
+    change(20, &[1], "a removed segment with key");
+    change(40, &[0; 8], "a segment of 0 bytes");
+    change(40, &u64::MAX.to_le_bytes(), "bytes");
+    change(40, &(2 * PAGE + 1).to_le_bytes(), "another size");
+    body.objects.mms[0].vmas[0].pgoff = 2;
+    let error = read(&written(&head, &body)).unwrap_err().to_string();
+    assert!(error.contains("reaches beyond a segment"), "{error}");
+    // It stands in front of the first mapping of shared memory only.
+    body.objects.mms[0].vmas[0].pgoff = 1;
+    let mut records = split(&image);
+    let at = position(&records, records::SEGMENT);
+    let vma = at
+        + records[at..].iter().position(|(kind, _)| *kind == records::VMA.number).expect("a VMA");
+    records[vma].1[0] = 2;
+    records[vma].1[8] = 0;
+    records[vma].1[56 - 8] = 0x73;
+    refused(&records, "type 2 behind SEGMENT");
 }

@@ -51,6 +51,7 @@ states! {
     spaces,
     signals,
     stopped,
+    sysv_memory,
     terminal,
     threads,
     unix_names,
@@ -75,6 +76,7 @@ fn come_back(name: &str) {
         command.arg(folder.path());
         let mut run = Run::start_in(folder, &mut command);
         wait_for_file(&mut run, "ready");
+        let _segment = Segment::of(&run);
         for generation in 1..=2 {
             run.checkpoint();
             if !run.restart(mode) {
@@ -83,6 +85,25 @@ fn come_back(name: &str) {
             look(&mut run, generation);
         }
         end(run);
+    }
+}
+
+/// The System V shared memory whose id a program has written to the file `segment`; removed where the program
+/// has not come to that.
+struct Segment(Option<i32>);
+
+impl Segment {
+    fn of(run: &Run) -> Segment {
+        Segment(fs::read_to_string(run.path("segment")).ok().and_then(|id| id.parse().ok()))
+    }
+}
+
+impl Drop for Segment {
+    fn drop(&mut self) {
+        if let Some(id) = self.0 {
+            // SAFETY: no struct is needed.
+            unsafe { libc::shmctl(id, libc::IPC_RMID, std::ptr::null_mut()) };
+        }
     }
 }
 

@@ -79,6 +79,7 @@ pub(super) fn collect(tree: &Tree, flags: u32, container: bool) -> Result<Snapsh
         });
     }
     builder.files.finish(&all)?;
+    builder.memory.finish()?;
     builder.terminals(&all, &tasks, &states);
     let pages = builder.memory.pages(&builder.files);
     let body = Body { tasks: states, objects: builder.objects() };

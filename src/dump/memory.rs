@@ -11,6 +11,7 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use super::facts::Facts;
 use super::files::{Files, Key};
 use super::gather::{Details, Link};
+use super::segments::{self, OTHER, Segments};
 use super::zeros;
 use crate::error::{DumpError, Error};
 use crate::image::{FileKind, Guard, Mm, PAGE, PageRun, Shm, Vma, VmaKind};
@@ -38,6 +39,9 @@ const DUMP_FILTER_SHIFT: u32 = 2;
 const IN_PARTS: &str =
     "shared memory that is mapped in parts can be saved with CAP_CHECKPOINT_RESTORE only";
 
+/// Device and inode of a shared object; of System V shared memory, whose ids are inodes, the ipc namespace too.
+type SharedKey = ((u32, u32), u64, Option<u64>);
+
 /// Where the contents of a shared object are.
 #[derive(Debug, Clone)]
 enum Shared {
@@ -58,7 +62,8 @@ pub(super) struct Memory {
     owners: Vec<i32>,
     /// Where the contents of each shared object are.
     shared: Vec<Shared>,
-    shm_index: HashMap<((u32, u32), u64), usize>,
+    shm_index: HashMap<SharedKey, usize>,
+    segments: Segments,
 }
 
 impl Memory {
@@ -169,12 +174,13 @@ impl Memory {
         if anonymous && !mapping.shared {
             return Ok((VmaKind::Anon, 0));
         }
-        if name.starts_with(b"/SYSV") {
-            return Err(refuse("System V shared memory cannot be saved"));
+        let segment = self.segments.has(mapping)?;
+        if segment && !mapping.shared {
+            return Err(refuse("a private mapping of System V shared memory cannot be saved"));
         }
         let anonymous = name.starts_with(b"/dev/zero") || name.starts_with(b"[anon_shmem:");
-        if anonymous || is_only_memory(facts, mapping, files) {
-            let shm = self.shm(facts, mapping)?;
+        if segment || anonymous || is_only_memory(facts, mapping, files) {
+            let shm = self.shm(facts, mapping, segment)?;
             let size = self.shms.get(shm).map_or(0, |s| s.size);
             return Ok((VmaKind::ShmAnon(shm), size));
         }
@@ -188,28 +194,50 @@ impl Memory {
     }
 
     /// Index of a shared object, whose pages are found when it is first met.
-    fn shm(&mut self, facts: &Facts, mapping: &Mapping) -> Result<usize, DumpError> {
-        let key = (mapping.device, mapping.inode);
+    fn shm(&mut self, facts: &Facts, mapping: &Mapping, segment: bool) -> Result<usize, DumpError> {
+        let (_, ipc) = facts.uts_and_ipc();
+        let key = (mapping.device, mapping.inode, segment.then_some(ipc));
+        let end = mapping.offset.saturating_add(mapping.end - mapping.start);
         if let Some(&known) = self.shm_index.get(&key) {
-            let end = mapping.offset.saturating_add(mapping.end - mapping.start);
+            self.segments.count(known);
             if self.shms.get(known).is_some_and(|shm| shm.size < end) {
                 return Err(facts.refuse(object(mapping), IN_PARTS));
             }
             return Ok(known);
         }
+        let segment = if segment { Some(segments::read(facts, mapping)?) } else { None };
         let path = link(facts, mapping);
         let failed = |what: &str| DumpError::task(facts.pid, format!("{what} {path}"));
-        let (shm, contents) = match File::open(&path) {
+        let (mut shm, contents) = match File::open(&path) {
             Ok(file) => (shared_file(&file).map_err(failed("read"))?, Shared::File(path)),
             // Only with CAP_CHECKPOINT_RESTORE; without it there is the mapping itself.
             Err(e) if e.raw_os_error() == Some(libc::EPERM) => shared_mapping(facts, mapping)?,
             Err(e) => return Err(failed("open")(e)),
         };
         let index = self.shms.len();
+        if let Some(found) = segment {
+            let segment = found.segment;
+            if shm.size != segment.size.next_multiple_of(PAGE) {
+                let reason = if matches!(contents, Shared::File(_)) { OTHER } else { IN_PARTS };
+                return Err(facts.refuse(object(mapping), reason));
+            }
+            if shm.size < end {
+                return Err(
+                    facts.refuse(object(mapping), "it reaches beyond the end of the segment")
+                );
+            }
+            shm.segment = Some(segment);
+            self.segments.add(facts, index, &found);
+        }
         self.shms.push(shm);
         self.shared.push(contents);
         self.shm_index.insert(key, index);
         Ok(index)
+    }
+
+    /// Refuses what was found to be more than the tree's own.
+    pub fn finish(&mut self) -> Result<(), DumpError> {
+        std::mem::take(&mut self.segments).finish()
     }
 
     /// Where the writer takes the contents from.
@@ -225,7 +253,8 @@ impl Memory {
 
 /// A shared object that can be opened: its size, and the pages that are not zero.
 fn shared_file(file: &File) -> io::Result<Shm> {
-    Ok(Shm { size: file.metadata()?.len().next_multiple_of(PAGE), pages: data_pages(file)? })
+    let size = file.metadata()?.len().next_multiple_of(PAGE);
+    Ok(Shm { size, pages: data_pages(file)?, segment: None })
 }
 
 /// The pages of a file that are neither holes nor hold nothing but zeros. The last one may reach beyond its end.
@@ -269,7 +298,8 @@ fn shared_mapping(facts: &Facts, mapping: &Mapping) -> Result<(Shm, Shared), Dum
             at += PAGE;
         }
     }
-    Ok((Shm { size, pages }, Shared::Mapping { pid: facts.pid, start: mapping.start }))
+    let shm = Shm { size, pages, segment: None };
+    Ok((shm, Shared::Mapping { pid: facts.pid, start: mapping.start }))
 }
 
 /// What new mappings of the process are to be (mlockall(2), MCL_FUTURE).
@@ -395,7 +425,7 @@ fn program(
     Ok(files.mapped(&file.map_err(refuse)?, false, cred))
 }
 
-fn object(mapping: &Mapping) -> String {
+pub(super) fn object(mapping: &Mapping) -> String {
     let name = String::from_utf8_lossy(&mapping.name);
     format!("mapping {:x}-{:x} ({name})", mapping.start, mapping.end)
 }

@@ -20,6 +20,7 @@ mod names;
 pub mod output;
 mod parallel;
 mod resume;
+mod segments;
 mod settings;
 mod signals;
 mod spaces;

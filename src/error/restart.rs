@@ -21,6 +21,16 @@ pub enum RestartError {
     /// The path of a socket leads to something that must not be taken away.
     #[error("{0}")]
     Taken(String),
+    /// System V shared memory cannot come back.
+    #[error("System V segment {id}: {reason}")]
+    Segment {
+        /// Its id in the image.
+        id: i32,
+        /// Why not.
+        reason: String,
+        /// The errno that a C caller is given.
+        errno: i32,
+    },
     /// A file that a task needs is gone, cannot be opened, or is not what it was.
     #[error("task {index} (pid {pid}): {path}: {reason}")]
     File {
@@ -112,7 +122,7 @@ impl RestartError {
             RestartError::Credentials(_) => libc::EPERM,
             RestartError::Taken(_) => libc::EADDRINUSE,
             RestartError::NoHole => libc::ENOMEM,
-            RestartError::File { errno, .. } => *errno,
+            RestartError::File { errno, .. } | RestartError::Segment { errno, .. } => *errno,
             RestartError::Ended { .. } => libc::ESRCH,
             RestartError::Finish { source, .. } | RestartError::Task { source, .. } => {
                 source.raw_os_error().unwrap_or(libc::EIO)

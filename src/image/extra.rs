@@ -69,6 +69,12 @@ pub(crate) mod flag {
     pub const ALL: u32 = 15;
 }
 
+/// Bits of the flags of a SEGMENT record.
+pub(crate) mod segment {
+    pub const REMOVED: u32 = 1;
+    pub const LOCKED: u32 = 2;
+}
+
 /// Most bytes of an AFFINITY record: the kernel knows at most 8192 CPUs.
 const AFFINITY_MOST: u32 = 1024;
 

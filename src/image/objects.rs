@@ -422,6 +422,29 @@ pub struct Shm {
     pub size: u64,
     /// Pages that were ever touched, by offset.
     pub pages: Vec<PageRun>,
+    /// What it is besides, where it was made with shmget(2). All that map it are in one ipc namespace.
+    pub segment: Option<Segment>,
+}
+
+/// System V shared memory (extra record).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Segment {
+    /// Number by which shmat(2) knows it.
+    pub id: i32,
+    /// Key by which shmget(2) finds it; 0: none.
+    pub key: i32,
+    /// Permissions.
+    pub mode: u32,
+    /// User and group of the owner.
+    pub owner: [u32; 2],
+    /// User and group of who made it.
+    pub creator: [u32; 2],
+    /// Bytes; [`Shm::size`] is that in whole pages.
+    pub size: u64,
+    /// It goes when nobody has it attached any more (IPC_RMID).
+    pub removed: bool,
+    /// It stays in memory (SHM_LOCK).
+    pub locked: bool,
 }
 
 /// Current directory and its kind.

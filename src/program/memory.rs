@@ -15,6 +15,8 @@ pub mod vm {
     pub const EXEC: u64 = 4;
     /// Shared.
     pub const SHARED: u64 = 8;
+    /// May be made writable.
+    pub const MAYWRITE: u64 = 0x20;
     /// Shared, or would be if it could be written.
     pub const MAYSHARE: u64 = 0x80;
     /// Grows down, like a stack.
@@ -62,6 +64,24 @@ const ADVICE: [(u64, i32); 8] = [
     (vm::NOHUGEPAGE, libc::MADV_NOHUGEPAGE),
     (vm::MERGEABLE, libc::MADV_MERGEABLE),
 ];
+
+/// What shmat(2) has made at once, of which only parts may be left, or parts with different rights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Attachment {
+    /// Index in the table of shared memory.
+    shm: usize,
+    /// It was not attached with SHM_RDONLY.
+    writable: bool,
+    /// Address of its first byte.
+    start: u64,
+}
+
+impl Attachment {
+    fn of(shm: usize, part: &Vma) -> Attachment {
+        let start = part.start.wrapping_sub(part.pgoff.wrapping_mul(PAGE));
+        Attachment { shm, writable: part.flags & vm::MAYWRITE != 0, start }
+    }
+}
 
 /// Files that an address space needs.
 pub(super) fn files_of(mm: &Mm) -> BTreeSet<usize> {
@@ -130,8 +150,9 @@ impl Compiler<'_> {
         // before may be the same file.
         self.describe_mm(p, mm, &fds);
         self.raise_memlock(p, mm);
+        let attachments = self.attachments(mm);
         for vma in &mm.vmas {
-            self.map(p, vma, &fds);
+            self.map(p, vma, &fds, &attachments);
         }
         self.lock_new(p, mm);
         for fd in local {
@@ -163,8 +184,23 @@ impl Compiler<'_> {
     }
 
     /// Maps one area and fills it.
-    fn map(&mut self, p: &mut Program, vma: &Vma, fds: &HashMap<usize, i32>) {
+    fn map(
+        &mut self,
+        p: &mut Program,
+        vma: &Vma,
+        fds: &HashMap<usize, i32>,
+        attachments: &HashMap<Attachment, Vec<&Vma>>,
+    ) {
         let len = vma.end - vma.start;
+        if let VmaKind::ShmAnon(shm) = vma.kind
+            && let Some(id) = self.segment(shm)
+        {
+            let attachment = Attachment::of(shm, vma);
+            let parts = attachments.get(&attachment).map_or(&[][..], Vec::as_slice);
+            self.attach(p, vma, id, attachment, parts);
+            self.advise(p, vma, vma.flags & (vm::READ | vm::WRITE | vm::EXEC));
+            return;
+        }
         // A mapping of a file that was not opened for writing has only the second flag.
         let shared = vma.flags & (vm::SHARED | vm::MAYSHARE) != 0;
         let mut flags = libc::MAP_FIXED | if shared { libc::MAP_SHARED } else { libc::MAP_PRIVATE };
@@ -196,6 +232,57 @@ impl Compiler<'_> {
         if first != wanted {
             p.push(call(libc::SYS_mprotect, &[vma.start, len, wanted]));
         }
+        self.advise(p, vma, wanted);
+    }
+
+    /// The id of System V shared memory, which has been made.
+    pub(super) fn segment(&self, shm: usize) -> Option<i32> {
+        let segment = self.body.objects.shms.get(shm)?.segment?;
+        Some(self.facts.segments.get(&shm).copied().unwrap_or(segment.id))
+    }
+
+    /// The mappings of System V shared memory, by what they are parts of.
+    fn attachments<'m>(&self, mm: &'m Mm) -> HashMap<Attachment, Vec<&'m Vma>> {
+        let mut attachments: HashMap<Attachment, Vec<&Vma>> = HashMap::new();
+        for vma in &mm.vmas {
+            if let VmaKind::ShmAnon(shm) = vma.kind
+                && self.segment(shm).is_some()
+            {
+                attachments.entry(Attachment::of(shm, vma)).or_default().push(vma);
+            }
+        }
+        attachments
+    }
+
+    /// Attaches System V shared memory once for all mappings that are parts of one attachment: shmdt(2) takes
+    /// them all.
+    fn attach(&self, p: &mut Program, vma: &Vma, id: i32, attachment: Attachment, parts: &[&Vma]) {
+        let size = self.body.objects.shms.get(attachment.shm).map_or(0, |shm| shm.size);
+        if parts.first().is_some_and(|first| first.start == vma.start) {
+            let whole = (vma.pgoff, vma.end - vma.start) == (0, size);
+            let at = if whole { vma.start } else { self.facts.scratch };
+            let flags = if attachment.writable { 0 } else { libc::SHM_RDONLY as u64 };
+            p.push(exact(libc::SYS_shmat, &[id as u64, at, flags], at));
+            for part in parts.iter().filter(|_| !whole) {
+                let how = (libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED) as u64;
+                let len = part.end - part.start;
+                let args = [at + part.pgoff * PAGE, len, len, how, part.start];
+                p.push(exact(libc::SYS_mremap, &args, part.start));
+            }
+            if !whole {
+                p.push(call(libc::SYS_munmap, &[at, size]));
+            }
+        }
+        let wanted = vma.flags & (vm::READ | vm::WRITE | vm::EXEC);
+        let now = if attachment.writable { vm::READ | vm::WRITE } else { vm::READ };
+        if now != wanted {
+            p.push(call(libc::SYS_mprotect, &[vma.start, vma.end - vma.start, wanted]));
+        }
+    }
+
+    /// What was asked for a mapping besides.
+    fn advise(&self, p: &mut Program, vma: &Vma, wanted: u64) {
+        let len = vma.end - vma.start;
         for (flag, advice) in ADVICE {
             if vma.flags & flag != 0 {
                 p.push(call(libc::SYS_madvise, &[vma.start, len, advice as u64]));

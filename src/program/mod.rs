@@ -115,6 +115,9 @@ pub struct Facts {
     pub own_timers: Vec<i32>,
     /// Core dump filter of the caller, likewise; None where the kernel has none.
     pub dump_filter: Option<u64>,
+    /// Ids of the System V shared memory that has been made, by index in the table of shared memory; of others
+    /// the id is that of the image.
+    pub segments: HashMap<usize, i32>,
     /// Directory to chroot to.
     pub root: Option<Vec<u8>>,
     /// A mount namespace of its own for the tree.

@@ -26,6 +26,7 @@ const CALLS: &[(libc::c_long, &str, &[Kind])] = &[
     (libc::SYS_munmap, "munmap", &[Hex, Hex]),
     (libc::SYS_mremap, "mremap", &[Hex, Hex, Hex, Hex, Hex]),
     (libc::SYS_mmap, "mmap", &[Hex, Hex, Hex, Hex, Int, Hex]),
+    (libc::SYS_shmat, "shmat", &[Int, Hex, Hex]),
     (libc::SYS_mprotect, "mprotect", &[Hex, Hex, Hex]),
     (libc::SYS_madvise, "madvise", &[Hex, Hex, Int]),
     (libc::SYS_mlock, "mlock", &[Hex, Hex]),

@@ -1,6 +1,7 @@
 //! What the compiler of programs has to know about this machine and this process.
 #![forbid(unsafe_code)]
 
+use std::collections::HashMap;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -80,6 +81,7 @@ pub fn gather(
         own_timers: own_timers(),
         dump_filter: own_dump_filter(),
         cred: own_cred(&status),
+        segments: HashMap::new(),
         root: options.root.map(|root| root.to_bytes().to_vec()),
         mntns: options.mntns || options.mnt_pty,
         devpts: options.mnt_pty.then(|| options.fail.has(Conditions::MNTPTY)),

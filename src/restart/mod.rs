@@ -37,6 +37,9 @@ pub mod show;
 /// An image on a descriptor.
 pub mod source;
 
+/// System V shared memory.
+mod segments;
+
 /// Whether sockets can be bound to their paths.
 mod sockets;
 
@@ -69,6 +72,7 @@ use engine::Engine;
 use facts::Handed;
 use freezer::Freezer;
 use launch::Tree;
+use segments::Segments;
 use watch::Watch;
 
 /// Which pids the tasks get, and where.
@@ -283,6 +287,7 @@ fn native(options: &Options<'_>) -> Result<Restarted, Error> {
     check::spaces(&plan, &body)?;
     files::check(&plan, &body, options)?;
 
+    let mut segments = Segments::make(&body)?;
     let mut events = Events::new()?;
     let (compiled, region) = {
         let (image, base) = reader
@@ -292,7 +297,8 @@ fn native(options: &Options<'_>) -> Result<Restarted, Error> {
         let sender = events.sender().ok_or(RestartError::Arguments("no event channel"))?;
         load(|| {
             let handed = Handed { image, base, events: sender };
-            let facts = facts::gather(options, &plan, &body, &handed)?;
+            let mut facts = facts::gather(options, &plan, &body, &handed)?;
+            facts.segments = segments.ids();
             Ok(program::compile(&head, &plan, &body, &facts))
         })?
     };
@@ -305,7 +311,9 @@ fn native(options: &Options<'_>) -> Result<Restarted, Error> {
     let watch = Watch { plan: &plan, body: &body, compiled: &compiled, events: &events };
     build(&watch, &mut tree, options, freezer.as_ref())?;
     interrupts.aim(&tree);
+    segments.settle(&body, &mut reader)?;
     let pid = finish::finish(&watch, tree, freezer.as_ref())?;
+    segments.keep();
     report::engine(options.engine_log, &format!("the tree runs, the first task is {pid}"));
     options.report.verbose(format!("restarted {} tasks, the first is {pid}", plan.image_tasks()));
     conclude(options, &mut interrupts, pid)

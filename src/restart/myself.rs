@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::facts::{self, Handed};
-use super::{Mode, Options, Restarted, check, files, finish, place, sockets, source};
+use super::{Mode, Options, Restarted, check, files, finish, place, segments, sockets, source};
 use crate::error::{Error, RestartError, SysError};
 use crate::image::{Body, Live, TaskState};
 use crate::plan::{self, PlanOptions};
@@ -28,6 +28,7 @@ pub fn restart(options: &Options<'_>) -> Result<Restarted, Error> {
     check::timers(&body, true)?;
     sockets::check(&body, options)?;
     check::spaces(&plan, &body)?;
+    segments::refuse(&body)?;
     files::check(&plan, &body, options)?;
     one_thread()?;
     let farewell = farewell(&body, live)?;

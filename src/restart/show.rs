@@ -127,6 +127,7 @@ fn facts(head: &ImageHead, plan: &Plan, body: &Body, mode: Mode) -> Result<Facts
         timer_ids: true,
         own_timers: Vec::new(),
         dump_filter,
+        segments: std::collections::HashMap::new(),
         cred: cred.cloned().unwrap_or_default(),
         root: None,
         mntns: false,

@@ -27,6 +27,8 @@ pub mod vdso;
 
 pub mod sched;
 
+pub mod sysv;
+
 pub mod signal;
 
 pub mod terminal;

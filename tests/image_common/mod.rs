@@ -784,9 +784,19 @@ impl Maker {
                 vma.kind = VmaKind::ShmAnon(self.old(self.out.shms.len()).unwrap_or_else(|| {
                     let size = 1 + self.random.below(60_000);
                     let pages = self.runs(0, size / PAGE * PAGE);
-                    self.out.shms.push(Shm { size, pages });
+                    let segment = self.segment(size);
+                    let size = if segment.is_some() { size.next_multiple_of(PAGE) } else { size };
+                    self.out.shms.push(Shm { size, pages, segment });
                     self.out.shms.len() - 1
                 }));
+                if let VmaKind::ShmAnon(index) = vma.kind
+                    && let shm = &self.out.shms[index]
+                    && shm.segment.is_some()
+                {
+                    // No mapping reaches beyond it.
+                    (vma.pgoff, vma.end) = (0, end.min(start + shm.size));
+                    vma.guards.clear();
+                }
             }
             _ => {
                 vma.flags |= 0x88;
@@ -795,6 +805,25 @@ impl Maker {
             }
         }
         vma
+    }
+
+    /// What shared memory of this size may be besides.
+    fn segment(&mut self, size: u64) -> Option<Segment> {
+        if !self.random.one_in(3) {
+            return None;
+        }
+        let removed = self.random.one_in(2);
+        let mut word = || self.random.word() as u32;
+        Some(Segment {
+            id: (word() >> 1) as i32,
+            key: if removed { 0 } else { word() as i32 },
+            mode: word() & 0o777,
+            owner: [word(), word()],
+            creator: [word(), word()],
+            size,
+            removed,
+            locked: word() & 1 != 0,
+        })
     }
 }
 

@@ -4,7 +4,8 @@
 use super::{Object, ObjectKind, Parser, add};
 use crate::error::ImageError;
 use crate::image::cursor::{Fixed, Source, arrays};
-use crate::image::{FileKind, Guard, Mm, PAGE, PageRun, Shm, Vma, VmaKind, records};
+use crate::image::extra::segment::{LOCKED as SEGMENT_LOCKED, REMOVED as SEGMENT_REMOVED};
+use crate::image::{FileKind, Guard, Mm, PAGE, PageRun, Segment, Shm, Vma, VmaKind, records};
 
 /// First address that no task can map.
 const TASK_SIZE: u64 = 0x7fff_ffff_f000;
@@ -128,6 +129,7 @@ fn auxv<S: Source>(parser: &mut Parser<'_, S>) -> Result<Vec<u64>, ImageError> {
 /// A mapping, which must not begin in front of `lowest`, and the pages in it.
 fn vma<S: Source>(parser: &mut Parser<'_, S>, lowest: u64) -> Result<Vma, ImageError> {
     let guards = guards(parser)?;
+    let segment = segment(parser)?;
     let record = parser.fixed::<80>(records::VMA)?;
     let number = record.u32::<8>();
     let mut vma = Vma {
@@ -145,6 +147,9 @@ fn vma<S: Source>(parser: &mut Parser<'_, S>, lowest: u64) -> Result<Vma, ImageE
     if matches!(number, 1..=6) && shared != matches!(number, 4..=6) {
         return Err(record.bad(format!("type {number} with flags {:#x}", vma.flags)));
     }
+    if segment.is_some() && number != 4 {
+        return Err(record.bad(format!("type {number} behind {}", records::SEGMENT.name)));
+    }
     let file = |parser: &Parser<'_, S>| named_file(parser, &record, record.i32::<12>());
     match number {
         1 => refs(&record, false, false)?,
@@ -160,7 +165,8 @@ fn vma<S: Source>(parser: &mut Parser<'_, S>, lowest: u64) -> Result<Vma, ImageE
         }
         4 | 5 => {
             refs(&record, false, true)?;
-            vma.kind = VmaKind::ShmAnon(shm(parser, &record, number == 4)?);
+            vma.kind = VmaKind::ShmAnon(shm(parser, &record, number == 4, segment)?);
+            inside(parser, &record, &vma)?;
             vma.file_size = 0;
         }
         6 => {
@@ -199,6 +205,38 @@ fn guards<S: Source>(parser: &mut Parser<'_, S>) -> Result<Vec<Guard>, ImageErro
         return Err(header.bad(name, "must have pairs of addresses"));
     }
     Ok(guards)
+}
+
+/// What the shared memory is that the VMA to come is the first mapping of.
+fn segment<S: Source>(parser: &mut Parser<'_, S>) -> Result<Option<Segment>, ImageError> {
+    let kind = records::SEGMENT;
+    let header = parser.next(records::VMA.name)?;
+    if header.kind != kind.number {
+        return Ok(None);
+    }
+    let record = parser.cursor.fixed::<48>(&header, kind.name)?;
+    let (mode, flags) = (record.u32::<16>(), record.u32::<20>());
+    let segment = Segment {
+        id: record.i32::<8>(),
+        key: record.i32::<12>(),
+        mode,
+        owner: [record.u32::<24>(), record.u32::<28>()],
+        creator: [record.u32::<32>(), record.u32::<36>()],
+        size: record.u64::<40>(),
+        removed: flags & SEGMENT_REMOVED != 0,
+        locked: flags & SEGMENT_LOCKED != 0,
+    };
+    if segment.id < 0 || mode & !0o777 != 0 || flags & !(SEGMENT_REMOVED | SEGMENT_LOCKED) != 0 {
+        let reason = format!("segment {} with mode {mode:#o}, flags {flags:#x}", segment.id);
+        return Err(record.bad(reason));
+    }
+    if segment.removed && segment.key != 0 {
+        return Err(record.bad(format!("a removed segment with key {:#x}", segment.key)));
+    }
+    if segment.size == 0 || segment.size > TASK_SIZE {
+        return Err(record.bad(format!("a segment of {} bytes", segment.size)));
+    }
+    Ok(Some(segment))
 }
 
 /// What holds for mappings of every type.
@@ -271,14 +309,19 @@ fn shm<S: Source>(
     parser: &mut Parser<'_, S>,
     record: &Fixed<80>,
     first: bool,
+    segment: Option<Segment>,
 ) -> Result<usize, ImageError> {
     let (tag, size) = (record.i32::<16>(), record.u64::<24>());
     if first {
         if size == 0 || size > TASK_SIZE {
             return Err(record.bad(format!("shared memory of {size} bytes")));
         }
+        if segment.is_some_and(|segment| segment.size.next_multiple_of(PAGE) != size) {
+            return Err(record.bad(format!("a segment of another size than {size} bytes")));
+        }
         let pages = pages(parser, 0, size, PAGE)?;
-        let shm = add(&mut parser.out.shms, ObjectKind::ShmInode, Shm { size, pages });
+        let shm = Shm { size, pages, segment };
+        let shm = add(&mut parser.out.shms, ObjectKind::ShmInode, shm);
         parser.define(record, tag, shm)?;
         return Ok(shm.1);
     }
@@ -287,6 +330,22 @@ fn shm<S: Source>(
         Some(shm) if shm.size == size => Ok(index),
         _ => Err(record.bad(format!("shared memory of {size} bytes had another size before"))),
     }
+}
+
+/// No mapping reaches beyond the end of a segment.
+fn inside<S: Source>(
+    parser: &Parser<'_, S>,
+    record: &Fixed<80>,
+    vma: &Vma,
+) -> Result<(), ImageError> {
+    let VmaKind::ShmAnon(index) = vma.kind else { return Ok(()) };
+    let Some(shm) = parser.out.shms.get(index).filter(|shm| shm.segment.is_some()) else {
+        return Ok(());
+    };
+    if vma.pgoff.saturating_mul(PAGE).saturating_add(vma.end - vma.start) > shm.size {
+        return Err(record.bad(format!("it reaches beyond a segment of {} bytes", shm.size)));
+    }
+    Ok(())
 }
 
 /// The page arrays of a mapping: where the pages lie that are between `from` and `to` bytes. The image

@@ -140,6 +140,7 @@ pub(super) static FORMS: &[(records::Kind, Form)] = &[
         records::GUARDS,
         Form::List(&GUARDS, list("guard", 8, Kind::Struct(&GUARD, 1), Count::Rest, 0)),
     ),
+    (records::SEGMENT, Form::Fields(&SEGMENT)),
     (records::AFFINITY, Form::List(&AFFINITY, list("cpus", 8, X64, Count::Rest, 0))),
     (records::TIMERFD, Form::Fields(&TIMERFD)),
     (records::SIGNALFD, Form::Fields(&SIGNALFD)),
@@ -424,6 +425,10 @@ structs! {
     ];
     GUARDS = "guards" 8 [];
     GUARD = "guard" 16 [0 "start" X64, 8 "end" X64];
+    SEGMENT = "segment" 48 [
+        8 "id" I32, 12 "key" X32, 16 "mode" O32, 20 "flags" X32, 24 "uid" U32, 28 "gid" U32,
+        32 "cuid" U32, 36 "cgid" U32, 40 "size" U64
+    ];
     UNNAMED = "unnamed" 16 [8 "inode_objref" new("INODE")];
     INODE = "inode" 56 [
         8 "origin" U32, 12 "mode" O32, 16 "uid" U32, 20 "gid" U32, 24 "seals" X32, 32 "size" U64,

@@ -3,7 +3,7 @@
 
 use super::{PagesOf, Thing, Writer, entry, unwritable};
 use crate::error::ImageError;
-use crate::image::{FileKind, Mm, PAGE, PageRun, Vma, VmaKind, records};
+use crate::image::{FileKind, Mm, PAGE, PageRun, Segment, Vma, VmaKind, records};
 
 /// Most pages in one page array.
 const BATCH: u64 = 8192;
@@ -72,6 +72,9 @@ impl<'a> Writer<'a> {
             VmaKind::ShmAnon(index) => {
                 let shm = entry(&self.body.objects.shms, index, records::VMA)?;
                 let (inode, new) = self.tags.get(Thing::Shm(index))?;
+                if let Some(segment) = shm.segment.as_ref().filter(|_| new) {
+                    self.segment(segment)?;
+                }
                 self.vma_record(if new { 4 } else { 5 }, vma, 0, inode, shm.size)?;
                 if new {
                     self.page_arrays(PagesOf::Shm(index), &shm.pages, PAGE)?;
@@ -103,6 +106,20 @@ impl<'a> Writer<'a> {
             for guard in &vma.guards {
                 r.u64(guard.start).u64(guard.end);
             }
+        })
+    }
+
+    /// What the shared memory is whose first mapping follows.
+    fn segment(&mut self, segment: &Segment) -> Result<(), ImageError> {
+        use crate::image::extra::segment::{LOCKED, REMOVED};
+        let flag = |is: bool, flag: u32| if is { flag } else { 0 };
+        let flags = flag(segment.removed, REMOVED) | flag(segment.locked, LOCKED);
+        self.out.record(records::SEGMENT, |r| {
+            r.i32(segment.id).i32(segment.key).u32(segment.mode).u32(flags);
+            for id in segment.owner.into_iter().chain(segment.creator) {
+                r.u32(id);
+            }
+            r.u64(segment.size);
         })
     }
 

@@ -166,9 +166,12 @@ impl Slots {
                 slots.next += 1;
             }
         }
-        for shm in 0..body.objects.shms.len() {
-            slots.shms.insert(shm, slots.next);
-            slots.next += 1;
+        for (index, shm) in body.objects.shms.iter().enumerate() {
+            // System V shared memory is attached by its id.
+            if shm.segment.is_none() {
+                slots.shms.insert(index, slots.next);
+                slots.next += 1;
+            }
         }
         for (index, inode) in body.objects.inodes.iter().enumerate() {
             if seals_late(inode) && slots.groups.contains(&Group::Unnamed(index)) {
