@@ -3,6 +3,7 @@
 #define _GNU_SOURCE
 #include <asm/ldt.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/aio_abi.h>
 #include <linux/userfaultfd.h>
 #include <sched.h>
@@ -69,6 +70,16 @@ static char *segment(int *id)
 	return at;
 }
 
+/* Writes a whole file at once. */
+static void tell(const char *path, int id)
+{
+	char text[16], new[4096];
+	int len = snprintf(text, sizeof text, "%d", id);
+	snprintf(new, sizeof new, "%s.new", path);
+	int fd = open(new, O_WRONLY | O_CREAT | O_EXCL, 0644);
+	NEED(fd >= 0 && write(fd, text, len) == len && !close(fd) && !rename(new, path));
+}
+
 int main(int argc, char **argv)
 {
 	const char *mode = argc > 1 ? argv[1] : "";
@@ -106,11 +117,31 @@ int main(int argc, char **argv)
 	} else if (!strcmp(mode, "segment-moved")) {
 		char *at = segment(&id);
 		NEED(mremap(at + PAGE, PAGE, PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, map()) != MAP_FAILED);
-	} else if (!strcmp(mode, "segment")) {
+	} else if (!strcmp(mode, "segment-left")) {
 		segment(&id);
+		NEED(!unshare(CLONE_NEWIPC));
+	} else if (!strcmp(mode, "segment-opened") || !strcmp(mode, "segment-private")) {
+		char *at = segment(&id), path[64];
+		snprintf(path, sizeof path, "/proc/self/map_files/%lx-%lx", (long)at, (long)at + 4 * PAGE);
+		int fd = open(path, O_RDWR);
+		NEED(fd >= 0);
+		int flags = strcmp(mode, "segment-private") ? MAP_SHARED : MAP_PRIVATE;
+		NEED(mmap(NULL, PAGE, PROT_READ, flags, fd, 0) != MAP_FAILED && !close(fd));
+	} else if (!strcmp(mode, "segment-long")) {
+		char *at = segment(&id);
+		NEED(mremap(at, 4 * PAGE, 5 * PAGE, MREMAP_MAYMOVE) != MAP_FAILED);
+	} else if (!strcmp(mode, "segment")) {
+		strcpy(segment(&id), "went");
 		/* For a test that attaches it. */
-		FILE *told = fopen(argv[2], "w");
-		NEED(told && fprintf(told, "%d\n", id) > 0 && !fclose(told));
+		tell(argv[2], id);
+	} else if (!strcmp(mode, "segment-kept")) {
+		/* For a test that does as it likes with it, and removes it. */
+		id = shmget(strtol(argv[3], NULL, 0), 4 * PAGE, IPC_CREAT | IPC_EXCL | 0640);
+		NEED(id >= 0);
+		tell(argv[2], id);
+		char *at = shmat(id, NULL, 0);
+		NEED(at != (char *)-1);
+		strcpy(at, "kept");
 	} else {
 		return 1;
 	}
