@@ -25,6 +25,7 @@ macro_rules! states {
 states! {
     credentials,
     deleted,
+    descriptors,
     async_signals,
     epoll,
     eventfd,

@@ -10,9 +10,17 @@
 #include <sys/wait.h>
 #include <termios.h>
 
-static int master, number;
+static int master, number, packets;
+/* Flags of the leader's descriptors, and of the master: F_GETFL, F_GETFD. */
+static int flags[4][2];
 static pid_t leader;
 static volatile pid_t *job;
+
+static void look_at_flags(int fd, int found[2])
+{
+	found[0] = fcntl(fd, F_GETFL);
+	found[1] = fcntl(fd, F_GETFD);
+}
 
 /* The session: a leader, and a job in the foreground that doubles each number that it reads. */
 static void session(const char *name)
@@ -20,8 +28,10 @@ static void session(const char *name)
 	NEED(setsid() == getpid());
 	int slave = open(name, O_RDWR);
 	NEED(slave >= 0);
-	for (int fd = 0; fd < 3; fd++)
+	for (int fd = 0; fd < 3; fd++) {
 		NEED_EQ(dup2(slave, fd), fd);
+		look_at_flags(fd, flags[fd]);
+	}
 	close(slave);
 	NEED_EQ(tcgetpgrp(0), getpid());
 	signal(SIGTTOU, SIG_IGN);
@@ -37,6 +47,13 @@ static void session(const char *name)
 		NEED(tty >= 0);
 		*job = getpid();
 		while (fgets(line, sizeof line, stdin)) {
+			for (int fd = 0; fd < 3; fd++) {
+				int now[2];
+				look_at_flags(fd, now);
+				NEED_EQ(now[0], flags[fd][0]);
+				NEED_EQ(now[1], flags[fd][1]);
+			}
+			NEED_EQ(tcgetsid(0), getsid(0));
 			NEED_EQ(tcgetpgrp(0), getpgrp());
 			dprintf(tty, "%d\n", 2 * atoi(line));
 			int again = open("/dev/tty", O_WRONLY);
@@ -47,6 +64,35 @@ static void session(const char *name)
 	}
 	for (;;)
 		pause();
+}
+
+/* A pair of its own in packet mode, with an exclusive and locked slave that nobody has open. */
+static void packets_up(void)
+{
+	int on = 1;
+	packets = posix_openpt(O_RDWR | O_NOCTTY | O_NONBLOCK);
+	NEED(packets >= 0 && grantpt(packets) == 0);
+	NEED_EQ(ioctl(packets, TIOCPKT, &on), 0);
+}
+
+static void is_in_packets(int generation)
+{
+	int on = 0, locked = 0;
+	char name[64], byte[8];
+	NEED_EQ(ioctl(packets, TIOCGPKT, &on), 0);
+	NEED_EQ(on, 1);
+	NEED_EQ(ioctl(packets, TIOCGPTLCK, &locked), 0);
+	NEED_EQ(locked, 1);
+	NEED_EQ(fcntl(packets, F_GETFL) & O_NONBLOCK, O_NONBLOCK);
+	if (generation == 1)
+		return;
+	NEED(unlockpt(packets) == 0 && ptsname_r(packets, name, sizeof name) == 0);
+	int slave = open(name, O_RDWR | O_NOCTTY);
+	NEED(slave >= 0 && write(slave, "data", 4) == 4);
+	/* The first byte says that it is data. */
+	NEED_EQ(read(packets, byte, sizeof byte), 5);
+	NEED(memcmp(byte, "\0data", 5) == 0);
+	close(slave);
 }
 
 static void await_line(const char *wanted)
@@ -75,6 +121,7 @@ static void setup(void)
 	NEED_EQ(ptsname_r(master, name, sizeof name), 0);
 	NEED_EQ(ioctl(master, TIOCGPTN, &number), 0);
 	NEED_EQ(tcgetattr(master, &line), 0);
+	look_at_flags(master, flags[3]);
 	line.c_lflag &= ~(tcflag_t)ECHO;
 	line.c_oflag &= ~(tcflag_t)ONLCR;
 	line.c_cc[VERASE] = 'x';
@@ -87,6 +134,7 @@ static void setup(void)
 	}
 	while (!*job)
 		nanosleep(&tick, NULL);
+	packets_up();
 }
 
 static void check(int generation)
@@ -102,7 +150,12 @@ static void check(int generation)
 	NEED_EQ(cfgetospeed(&line), B38400);
 	NEED_EQ(ioctl(master, TIOCGWINSZ, &window), 0);
 	NEED(window.ws_row == 31 && window.ws_col == 97 && window.ws_xpixel == 310 && window.ws_ypixel == 970);
-	NEED_EQ(fcntl(master, F_GETFD), FD_CLOEXEC);
+	int now[2];
+	look_at_flags(master, now);
+	NEED_EQ(now[0], flags[3][0]);
+	NEED_EQ(now[1], FD_CLOEXEC);
+	NEED_EQ(now[1], flags[3][1]);
+	is_in_packets(generation);
 	/* Through the line discipline there and back. */
 	NEED_EQ(write(master, "29x1\n", 5), 5);
 	await_line("42\n");

@@ -21,6 +21,9 @@ const FILLERS_MOST: usize = 256;
 /// Flags that fcntl(2) can set.
 const FLAGS: i32 = libc::O_APPEND | libc::O_NONBLOCK;
 
+/// O_LARGEFILE as the kernel has it; the C library's is 0. What is opened by its path always has it.
+const LARGEFILE: i32 = 0o100_000;
+
 fn ioctl(fd: i32, request: u64, argument: u64) -> Insn {
     call(libc::SYS_ioctl, &[fd as u64, request, argument])
 }
@@ -56,7 +59,7 @@ impl Compiler<'_> {
                 p.push(call(libc::SYS_dup3, &args));
                 model.open.insert(slot);
             } else {
-                let access = open.flags as i32 & libc::O_ACCMODE;
+                let access = open.flags as i32 & (libc::O_ACCMODE | LARGEFILE);
                 let fd = self.open_slave(p, model, master, access);
                 self.move_to(p, model, fd, slot);
             }
@@ -104,9 +107,10 @@ impl Compiler<'_> {
         fd
     }
 
-    /// Opens the slave by its master (Linux 4.13), which needs no name.
+    /// Opens the slave by its master (Linux 4.13), which needs no name. Without O_CLOEXEC: here it would stay with the open
+    /// file, and the next checkpoint would see it at each descriptor.
     fn open_slave(&mut self, p: &mut Program, model: &mut Model, master: i32, access: i32) -> i32 {
-        let flags = access | libc::O_NOCTTY | libc::O_CLOEXEC;
+        let flags = access | libc::O_NOCTTY;
         let fd = model.take();
         let args = [master as u64, TIOCGPTPEER, flags as u64];
         p.push(exact(libc::SYS_ioctl, &args, fd as u64));
