@@ -23,7 +23,14 @@ fn refusal(pid: i32) -> Error {
     let mut file = tempfile::tempfile().expect("file");
     file.write_all(b"before").expect("write");
     let report = Report { log: None, err: None, verbose: false, debug: false };
-    let options = Options { output: file.as_fd(), container: false, flags: 1, kill: true, report };
+    let options = Options {
+        output: file.as_fd(),
+        container: false,
+        flags: 1,
+        kill: true,
+        terminal: false,
+        report,
+    };
     let error = dump::checkpoint(pid, &options).expect_err("it cannot be saved");
     assert_eq!(file.stream_position().expect("position"), 6, "something was written");
     error

@@ -7,7 +7,9 @@ mod image_common;
 use image_common::*;
 use libc::{EINVAL, ENOSYS};
 use usercr::image::records::{self, Kind};
-use usercr::image::{Body, FileKind, ImageHead, Inode, Ipc, Namespaces, Origin, Pipe};
+use usercr::image::{
+    Body, FileKind, ImageHead, Inode, Ipc, Namespaces, Origin, Outside, Pipe, Pty,
+};
 use usercr::image::{TaskState, Uts, Was};
 
 /// The smallest image with a memfd as its file, in namespaces of its own.
@@ -47,6 +49,15 @@ fn path() -> (ImageHead, Body) {
     (head, body)
 }
 
+/// The same with a terminal from outside.
+fn outside() -> (ImageHead, Body) {
+    let (head, mut body) = smallest();
+    body.objects.files[0].kind = FileKind::Tty { pty: 0, master: false };
+    let outside = Outside { device: 0x8801, controls: true, foreground: 1 };
+    body.objects.ptys.push(Pty { outside: Some(outside), ..Pty::default() });
+    (head, body)
+}
+
 /// The image with a field changed is refused with this errno and text.
 type Case = (fn() -> (ImageHead, Body), Kind, usize, &'static [u8], i32, &'static str);
 
@@ -70,6 +81,10 @@ fn values_that_cannot_be_are_refused() {
         (pipe, records::PIPE_STATE, 8, &[0, 0, 0, 0xff], EINVAL, "size 4278190080"),
         (pipe, records::PIPE_PACKETS, 8, &[0], EINVAL, "packets have 1 to 4096 bytes"),
         (pipe, records::PIPE_PACKETS, 8, &[5], EINVAL, "9 bytes, in packets 10"),
+        (outside, records::TTY_OUTSIDE, 8, &[2], ENOSYS, "a terminal from outside with flags 0x2"),
+        (outside, records::TTY_OUTSIDE, 12, &[99], EINVAL, "tag 99"),
+        (outside, records::TTY, 10, &[2], EINVAL, "TTY_OUTSIDE belongs to a master"),
+        (outside, records::FILE, 48, &[9], EINVAL, "master of a terminal from outside is open"),
         (path, records::FILE_WAS, 24, high, EINVAL, "a file of 9223372036854775808 bytes"),
     ];
     for (sample, record, offset, value, errno, text) in cases {

@@ -60,8 +60,14 @@ fn a_logger_has_every_message() {
     // A failure is the caller's to report: it has the error.
     let report = Report::default();
     let output = tempfile::tempfile().unwrap();
-    let options =
-        dump::Options { output: output.as_fd(), container: false, flags: 1, kill: false, report };
+    let options = dump::Options {
+        output: output.as_fd(),
+        container: false,
+        flags: 1,
+        kill: false,
+        terminal: false,
+        report,
+    };
     dump::checkpoint(i32::MAX, &options).unwrap_err();
     assert!(!logged().iter().any(|(level, ..)| *level == Level::Error));
     report.error("such a thing");

@@ -44,6 +44,9 @@ pub struct CheckpointArgs {
     /// End the tree once the image is complete, instead of letting it go on
     #[arg(long)]
     pub kill: bool,
+    /// Save a terminal that is not the tree's own; the restart gives another in its place
+    #[arg(long)]
+    pub tty: bool,
     /// Say what is being done
     #[arg(short, long)]
     pub verbose: bool,
@@ -62,6 +65,9 @@ pub struct RestartArgs {
     /// Restart in a new pid namespace, where the pids that the tasks had are free
     #[arg(long)]
     pub pidns: bool,
+    /// Give the tree the terminal of this command in place of one that was not its own
+    #[arg(long, conflicts_with = "detach")]
+    pub tty: bool,
     /// Say what is being done
     #[arg(short, long)]
     pub verbose: bool,

@@ -55,9 +55,9 @@ enum Failure {
     /// The library's word for it.
     #[error(transparent)]
     Library(#[from] Error),
-    /// A restart's, with what may help on a line of its own.
+    /// The same with what may help on a line of its own.
     #[error("{error}{advice}")]
-    Restart {
+    Advised {
         /// The library's word for it.
         error: Error,
         /// Empty, or a line break and the advice.

@@ -16,7 +16,7 @@ use super::memory::{Memory, Pages};
 use super::names::Names;
 use super::spaces::Spaces;
 use super::stop::Tree;
-use super::{head, ids, leftover, parallel, settings, signals, timers};
+use super::{Options, head, ids, leftover, parallel, settings, signals, timers};
 use crate::error::DumpError;
 use crate::image::{
     Body, Cred, Fs, HeadExtra, ImageHead, Live, TaskIds, TaskState, Terminal, Zombie,
@@ -46,7 +46,8 @@ struct Read<'a> {
 }
 
 /// Reads the state of all tasks of the tree. They are afterwards as they were before.
-pub(super) fn collect(tree: &Tree, flags: u32, container: bool) -> Result<Snapshot, DumpError> {
+pub(super) fn collect(tree: &Tree, options: &Options<'_>) -> Result<Snapshot, DumpError> {
+    let &Options { flags, container, terminal, .. } = options;
     let own = vdso::own()?;
     let (all, processes) = look(tree, &own.code)?;
     if container {
@@ -64,7 +65,7 @@ pub(super) fn collect(tree: &Tree, flags: u32, container: bool) -> Result<Snapsh
     let xstate_size = root.map_or(0, |r| r.machine.xstate.len());
     let mut header = head::header(flags)?;
     let names = Names::new(all.iter().find(|f| !f.zombie).map_or(0, |f| f.tid))?;
-    let mut builder = Builder::new(names, &all, &processes);
+    let mut builder = Builder::new(names, &all, &processes, terminal);
     let mut states = Vec::with_capacity(all.len());
     let mut reads = reads.into_iter().peekable();
     for facts in &all {
@@ -213,9 +214,9 @@ struct Builder {
 }
 
 impl Builder {
-    fn new(names: Names, all: &[Facts], processes: &Processes) -> Builder {
+    fn new(names: Names, all: &[Facts], processes: &Processes, terminal: bool) -> Builder {
         Builder {
-            files: Files::new(names, all, processes),
+            files: Files::new(names, all, processes, terminal),
             memory: Memory::default(),
             spaces: Spaces::default(),
             body: Body::default(),
@@ -350,17 +351,23 @@ impl Builder {
         Ok(fss.len() - 1)
     }
 
-    /// The controlling terminals of the sessions, where they are in the tree.
+    /// The controlling terminals of the sessions, where a task has them open.
     fn terminals(&mut self, all: &[Facts], tasks: &[TaskIds], states: &[TaskState]) {
         for (facts, state) in all.iter().zip(states) {
             let TaskState::Live(live) = state else { continue };
-            if facts.stat.session != facts.pid || !facts.leads() {
-                continue;
-            }
             let Some(pty) = self.files.controlling(facts.stat.terminal) else { continue };
             let mut members = all.iter().zip(tasks);
             let member = members.find(|(f, _)| f.stat.group == facts.stat.foreground);
             let foreground = member.map_or(0, |(_, row)| row.pgid);
+            if all.iter().all(|f| f.pid != facts.stat.session) {
+                let outside = self.files.ptys.get_mut(pty).and_then(|pty| pty.outside.as_mut());
+                if let Some(outside) = outside {
+                    (outside.controls, outside.foreground) = (true, foreground);
+                }
+            }
+            if facts.stat.session != facts.pid || !facts.leads() {
+                continue;
+            }
             if let Some(signal) = self.body.objects.signals.get_mut(live.signal) {
                 signal.terminal = Some(Terminal { pty, foreground });
             }

@@ -28,6 +28,8 @@ mod stop;
 mod timers;
 mod zeros;
 
+pub use files::HELD_OUTSIDE as TERMINAL_OUTSIDE;
+
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
@@ -55,6 +57,9 @@ pub struct Options<'a> {
     pub flags: u32,
     /// End the tree with SIGKILL after the image is complete, instead of letting it go on.
     pub kill: bool,
+    /// A terminal that is held outside of the tree is no obstacle: its descriptors are saved as those of the
+    /// terminal that the restart's caller has ([`crate::restart::Options::terminal`]).
+    pub terminal: bool,
     /// Messages.
     pub report: Report<'a>,
 }
@@ -120,7 +125,7 @@ fn look(pid: i32, options: &Options<'_>) -> Result<(stop::Tree, collect::Snapsho
     loop {
         let tree = stop::Tree::stop(pid)?;
         options.report.verbose(format!("stopped {} tasks", tree.order.len()));
-        match (collect::collect(&tree, options.flags, options.container), pauses.next()) {
+        match (collect::collect(&tree, options), pauses.next()) {
             (Err(DumpError::Passing { .. }), Some(pause)) => {
                 resume::release(tree);
                 std::thread::sleep(Duration::from_millis(*pause));

@@ -31,6 +31,9 @@ pub enum RestartError {
         /// The errno that a C caller is given.
         errno: i32,
     },
+    /// There is no terminal to take the place of one that was not the tree's own.
+    #[error("{0}")]
+    Terminal(String),
     /// A file that a task needs is gone, cannot be opened, or is not what it was.
     #[error("task {index} (pid {pid}): {path}: {reason}")]
     File {
@@ -121,6 +124,7 @@ impl RestartError {
             RestartError::Machine(_) => libc::EINVAL,
             RestartError::Credentials(_) => libc::EPERM,
             RestartError::Taken(_) => libc::EADDRINUSE,
+            RestartError::Terminal(_) => libc::ENXIO,
             RestartError::NoHole => libc::ENOMEM,
             RestartError::File { errno, .. } | RestartError::Segment { errno, .. } => *errno,
             RestartError::Ended { .. } => libc::ESRCH,

@@ -189,6 +189,7 @@ impl RestartCall {
             engine_log: self.fd(a.klogfd),
             warn: restart::Conditions(a.warn),
             fail: restart::Conditions(a.fail),
+            terminal: None,
             interrupt: Some(interrupt),
             observer: None,
             report: self.report(),
@@ -244,6 +245,7 @@ impl CheckpointCall {
             container: a.container != 0,
             flags: a.flags as u32,
             kill: false,
+            terminal: false,
             report: self.report(),
         })
     }

@@ -221,6 +221,21 @@ pub struct Pty {
     pub locked: bool,
     /// The slave cannot be opened again (TIOCEXCL).
     pub exclusive: bool,
+    /// Its other end was held outside of the tree (extra record). Only slaves of it are open.
+    pub outside: Option<Outside>,
+}
+
+/// A terminal whose other end was held outside of the tree: that of the shell that had started the
+/// tree, or a console. After a restart the caller's own takes its place.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Outside {
+    /// Its device number, as the kernel packs it into 32 bits; 0 where that is not known.
+    pub device: u32,
+    /// It was the controlling terminal of a session whose leader was not in the tree.
+    pub controls: bool,
+    /// Where it was: tag of the pid object of the foreground process group, 0 where that was none of
+    /// the tree's.
+    pub foreground: i32,
 }
 
 /// The controlling terminal of a session.

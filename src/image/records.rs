@@ -48,6 +48,7 @@ mod kinds {
         JOB_STOP = 10051;
         POSIX_TIMER = 10061; GUARDS = 10062; SEGMENT = 10063;
         PIDFD = 10071;
+        TTY_OUTSIDE = 10081;
     }
 
     /// The type with this number, if the format or we have one.

@@ -107,6 +107,8 @@ pub struct Facts {
     pub own: Settings,
     /// Credentials of the caller, likewise.
     pub cred: Cred,
+    /// Descriptor in the caller of the master whose slave takes the place of the terminal from outside.
+    pub terminal: Option<i32>,
     /// Numbers in /dev/pts that are taken.
     pub ptys: Vec<u32>,
     /// Whether the kernel can give a POSIX timer a wanted id.

@@ -53,7 +53,8 @@ pub fn gather(
     let (orphan, fault) = vm::handler_offsets();
     let debug = options.report.err.filter(|_| options.report.debug).map(|fd| fd.as_raw_fd());
     let status = own_status()?;
-    let open = [Some(handed.image), Some(handed.events), options.report.err];
+    let terminal = options.terminal.filter(|_| is_wanted(body)).map(|given| given.master);
+    let open = [Some(handed.image), Some(handed.events), options.report.err, terminal];
     let open: Vec<i32> = open.into_iter().flatten().map(|fd| fd.as_raw_fd()).collect();
     Ok(Facts {
         layout,
@@ -76,6 +77,7 @@ pub fn gather(
         rlimits: std::array::from_fn(|resource| process::rlimit(resource as u32)),
         handlers: (region.0 + orphan, region.0 + fault),
         own: own_settings(&status)?,
+        terminal: terminal.map(|fd| fd.as_raw_fd()),
         ptys: if options.mnt_pty { Vec::new() } else { ptys() },
         timer_ids: process::gives_timer_ids(),
         own_timers: own_timers(),
@@ -117,6 +119,11 @@ pub fn own_settings(status: &procfs::Status) -> Result<Settings, Error> {
         thp_disabled: process.thp_disabled,
         ambient: status.caps[4],
     })
+}
+
+/// Whether a terminal of the image was held outside of the tree.
+pub fn is_wanted(body: &Body) -> bool {
+    body.objects.ptys.iter().any(|pty| pty.outside.is_some())
 }
 
 /// Numbers of the pseudo terminals that there are.

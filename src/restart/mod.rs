@@ -55,6 +55,12 @@ mod place;
 /// The engine for kernels that have restart(2).
 mod syscall;
 
+/// The terminal that takes the place of one that was not the tree's own.
+mod terminal;
+
+/// Such a terminal for a command.
+pub mod relay;
+
 /// Waiting for the tasks, stage by stage.
 mod watch;
 
@@ -63,6 +69,7 @@ use std::os::fd::BorrowedFd;
 use std::sync::atomic::AtomicI32;
 
 use crate::error::{Error, RestartError, SysError};
+use crate::image::ImageHead;
 use crate::program::insn::Stage;
 use crate::program::{self, Compiled};
 use crate::report::{self, Report};
@@ -73,6 +80,7 @@ use facts::Handed;
 use freezer::Freezer;
 use launch::Tree;
 use segments::Segments;
+pub use terminal::Given;
 use watch::Watch;
 
 /// Which pids the tasks get, and where.
@@ -140,6 +148,9 @@ pub struct Options<'a> {
     pub warn: Conditions,
     /// Conditions to fail on; stronger than `warn`.
     pub fail: Conditions,
+    /// What takes the place of a terminal that was not the tree's own. Without it images that have such are
+    /// refused.
+    pub terminal: Option<Given<'a>>,
     /// What a SIGINT during the restart is turned into (`abi.md`, `global_send_sigint`): 0 ignores
     /// it, -1 is replaced here by the default of the mode. `None`: SIGINT is none of our business.
     pub interrupt: Option<&'a AtomicI32>,
@@ -169,6 +180,7 @@ impl<'a> Options<'a> {
             engine_log: None,
             warn: Conditions(0),
             fail: Conditions(0),
+            terminal: None,
             interrupt: None,
             observer: None,
             report: Report::default(),
@@ -186,7 +198,7 @@ impl Options<'_> {
     }
 }
 
-/// How far a restart has come. Up to the last of these points the tree ends with its coordinator.
+/// How far a restart has come. Up to [`Point::Ready`] the tree ends with its coordinator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Point {
     /// The first task has been forked.
@@ -201,10 +213,12 @@ pub enum Point {
     Restored,
     /// All tasks are traced and wait to be handed over to their programs.
     Ready,
+    /// The programs run. What comes now is about waiting for them.
+    Runs,
 }
 
 impl Point {
-    /// All points, in order.
+    /// All points up to which the tree ends with its coordinator, in order.
     pub const ALL: [Point; 6] = [
         Point::Launched,
         Point::Exist,
@@ -223,6 +237,7 @@ impl Point {
             Point::Settled => "ghosts and placeholders are gone",
             Point::Restored => "memory, files and signals are in place",
             Point::Ready => "all tasks wait to be handed over to their programs",
+            Point::Runs => "the programs run",
         }
     }
 }
@@ -282,6 +297,7 @@ fn native(options: &Options<'_>) -> Result<Restarted, Error> {
     plan.groups(options.mode == Mode::PidNs)?;
     let body = reader.body(&head)?;
     check::machine(&head, &body)?;
+    terminal::check(&plan, &body, options)?;
     check::timers(&body, false)?;
     sockets::check(&body, options)?;
     check::spaces(&plan, &body)?;
@@ -306,14 +322,17 @@ fn native(options: &Options<'_>) -> Result<Restarted, Error> {
     if options.mode == Mode::Pids {
         taken::wait_until_free(&plan);
     }
+    terminal::hand_over(&body, options)?;
     let mut tree = launch::launch(region, &compiled, &plan)?;
     events.close_sender();
     let watch = Watch { plan: &plan, body: &body, compiled: &compiled, events: &events };
-    build(&watch, &mut tree, options, freezer.as_ref())?;
+    build(&head, &watch, &mut tree, options, freezer.as_ref())?;
     interrupts.aim(&tree);
     segments.settle(&body, &mut reader)?;
+    let pids = tree.pids.clone();
     let pid = finish::finish(&watch, tree, freezer.as_ref())?;
     segments.keep();
+    options.observe(Point::Runs, &pids);
     report::engine(options.engine_log, &format!("the tree runs, the first task is {pid}"));
     options.report.verbose(format!("restarted {} tasks, the first is {pid}", plan.image_tasks()));
     conclude(options, &mut interrupts, pid)
@@ -349,6 +368,7 @@ fn load(compile: impl Fn() -> Result<Compiled, Error>) -> Result<(Compiled, Regi
 
 /// Takes the tasks through all stages up to the last barrier, traced.
 fn build(
+    head: &ImageHead,
     watch: &Watch<'_>,
     tree: &mut Tree,
     options: &Options<'_>,
@@ -367,6 +387,7 @@ fn build(
     tree.region.release(Stage::Fork);
     watch.all_arrive(tree, Stage::Groups)?;
     at(Point::Grouped, tree);
+    terminal::set_foreground(head, watch, tree, options);
     tree.region.release(Stage::Groups);
     if watch.compiled.ghosts {
         watch.all_arrive(tree, Stage::Ghosts)?;

@@ -2,7 +2,9 @@
 #![forbid(unsafe_code)]
 
 use super::facts::{self, Handed};
-use super::{Mode, Options, Restarted, check, files, finish, place, segments, sockets, source};
+use super::{
+    Mode, Options, Restarted, check, files, finish, place, segments, sockets, source, terminal,
+};
 use crate::error::{Error, RestartError, SysError};
 use crate::image::{Body, Live, TaskState};
 use crate::plan::{self, PlanOptions};
@@ -25,6 +27,7 @@ pub fn restart(options: &Options<'_>) -> Result<Restarted, Error> {
     let body = reader.body(&head)?;
     let live = only_task(&body)?;
     check::machine(&head, &body)?;
+    terminal::check(&plan, &body, options)?;
     check::timers(&body, true)?;
     sockets::check(&body, options)?;
     check::spaces(&plan, &body)?;

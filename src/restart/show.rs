@@ -18,6 +18,7 @@ const VDSO: u64 = ADDRESS_END - (1 << 24);
 /// What the caller's descriptors shall be.
 const IMAGE: i32 = 3;
 const EVENTS: i32 = 4;
+const TERMINAL: i32 = 5;
 
 /// Pid of the caller, as the listing shows it.
 const CALLER: i32 = 1;
@@ -102,6 +103,8 @@ fn facts(head: &ImageHead, plan: &Plan, body: &Body, mode: Mode) -> Result<Facts
     });
     let cred = root.and_then(|live| body.objects.creds.get(live.cred));
     let dump_filter = root.and_then(|live| body.objects.mms.get(live.mm)).map(|mm| mm.flags >> 2);
+    let terminal = facts::is_wanted(body).then_some(TERMINAL);
+    let handed = if terminal.is_some() { &[IMAGE, EVENTS, TERMINAL][..] } else { &[IMAGE, EVENTS] };
     Ok(Facts {
         layout,
         keep_pids: mode != Mode::NewPids,
@@ -111,7 +114,7 @@ fn facts(head: &ImageHead, plan: &Plan, body: &Body, mode: Mode) -> Result<Facts
         debug: None,
         log: None,
         kernel_restores: false,
-        staging: facts::staging(body, &[IMAGE, EVENTS]),
+        staging: facts::staging(body, handed),
         caller: CALLER,
         vdso,
         region,
@@ -123,6 +126,7 @@ fn facts(head: &ImageHead, plan: &Plan, body: &Body, mode: Mode) -> Result<Facts
         rlimits: [(u64::MAX, u64::MAX); 16],
         handlers: (region.0, region.0),
         own: root.and_then(|live| live.settings.clone()).unwrap_or_default(),
+        terminal,
         ptys: Vec::new(),
         timer_ids: true,
         own_timers: Vec::new(),

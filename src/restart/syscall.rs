@@ -30,6 +30,10 @@ const KEEP_LSM: u64 = 8;
 /// # Errors
 /// The first cause. Then nothing of the tree is left.
 pub fn restart(options: &Options<'_>, number: i64) -> Result<Restarted, Error> {
+    if options.terminal.is_some() {
+        let text = "restart(2) knows no terminal that takes the place of another";
+        return Err(RestartError::Arguments(text).into());
+    }
     if options.myself {
         return myself(options, number);
     }

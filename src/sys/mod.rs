@@ -29,6 +29,8 @@ pub mod sched;
 
 pub mod sysv;
 
+pub mod session;
+
 pub mod signal;
 
 pub mod terminal;

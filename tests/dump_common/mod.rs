@@ -211,7 +211,7 @@ pub fn checkpoint_as(pid: i32, kill: bool, container: bool) -> Result<Image, Err
     let mut file = tempfile::tempfile().expect("file");
     let report = Report { log: None, err: None, verbose: false, debug: false };
     let flags = u32::from(!container);
-    let options = Options { output: file.as_fd(), container, flags, kill, report };
+    let options = Options { output: file.as_fd(), container, flags, kill, terminal: false, report };
     dump::checkpoint(pid, &options)?;
     let mut bytes = Vec::new();
     file.rewind().expect("rewind");

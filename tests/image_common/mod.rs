@@ -372,7 +372,11 @@ impl Maker {
             3 => self.nameless(),
             4 => FileKind::Pipe { pipe: self.pipe() },
             5 => FileKind::Socket { socket: self.socket() },
-            6 => FileKind::Tty { pty: self.pty(), master: self.random.one_in(2) },
+            6 => {
+                let pty = self.pty();
+                let inside = self.out.ptys[pty].outside.is_none();
+                FileKind::Tty { pty, master: inside && self.random.one_in(2) }
+            }
             _ => FileKind::Fifo { pipe: self.pipe(), path: self.path() },
         };
         let mut locks = Vec::new();
@@ -683,7 +687,10 @@ impl Maker {
             packet: word() % 2 == 0,
             locked: word() % 2 == 0,
             exclusive: word() % 2 == 0,
+            outside: None,
         };
+        let outside = Outside { device: word(), controls: word() % 2 == 0, foreground: 1 };
+        let pty = Pty { outside: self.random.one_in(3).then_some(outside), ..pty };
         self.out.ptys.push(pty);
         known
     }

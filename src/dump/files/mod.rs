@@ -27,6 +27,7 @@ use crate::image::{Descriptor, FileKind, FileTable, Inode, OpenFile, Pipe, Pty, 
 use crate::sys::procfs;
 use crate::sys::{inspect, kcmp, process};
 use pipes::Ends;
+pub use terminals::HELD_OUTSIDE;
 pub(super) use unnamed::Key;
 
 /// Bits of the kernel's f_mode.
@@ -75,6 +76,8 @@ pub(super) struct Files {
     /// Pairs of pseudo terminals.
     pub ptys: Vec<Pty>,
     pairs: Vec<terminals::Pair>,
+    /// Whether a terminal that is held outside of the tree is saved.
+    outer_terminal: bool,
     found_sockets: Vec<sockets::Found>,
 }
 
@@ -149,7 +152,7 @@ impl Seen {
 
 impl Files {
     /// Nothing yet.
-    pub fn new(names: Names, all: &[Facts], processes: &Processes) -> Files {
+    pub fn new(names: Names, all: &[Facts], processes: &Processes, outer_terminal: bool) -> Files {
         let leaders = all.iter().filter(|f| f.leads());
         let links = leaders.filter_map(|facts| Some((facts, processes.get(&facts.pid)?)));
         let links = links.flat_map(|(facts, process)| {
@@ -177,6 +180,7 @@ impl Files {
             pipe_index: HashMap::new(),
             ptys: Vec::new(),
             pairs: Vec::new(),
+            outer_terminal,
             found_sockets: Vec::new(),
         }
     }

@@ -1,4 +1,7 @@
-//! Pseudo terminals: pairs whose master is in the tree.
+//! Terminals: pseudo terminals whose master is in the tree, and one that is held outside of it.
+//!
+//! The latter is that of whoever started the tree. A checkpoint that was asked to takes it for the terminal
+//! of the restart's caller; what waits in it belongs to the one who holds it.
 
 use std::os::unix::fs::MetadataExt;
 
@@ -6,7 +9,7 @@ use super::{Files, Holder};
 use crate::dump::facts::Facts;
 use crate::dump::gather::Seen;
 use crate::error::DumpError;
-use crate::image::{FileKind, Pty};
+use crate::image::{FileKind, Outside, Pty};
 use crate::sys::terminal;
 
 /// First and last major number of the slaves; each major has 256 of them.
@@ -16,10 +19,22 @@ const PTMX: (u32, u32) = (5, 2);
 /// The device that is the controlling terminal of whoever opens it.
 const DEV_TTY: (u32, u32) = (5, 0);
 
+/// Why a terminal from outside is refused, where the checkpoint was not asked to take it.
+pub const HELD_OUTSIDE: &str = "its terminal is held by a process outside the tree";
+
+/// Which terminal it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Which {
+    /// A pair, by the number of its slave in /dev/pts.
+    Pair(u32),
+    /// Any other, by its device number.
+    Other(u32),
+}
+
 /// The ends of a pair that were found in the tree.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Pair {
-    index: u32,
+    which: Which,
     master: Option<Holder>,
     slave: Option<Holder>,
     /// The devpts that the slave is in.
@@ -47,29 +62,35 @@ impl Files {
     ) -> Result<Option<FileKind>, DumpError> {
         let rdev = (libc::major(seen.meta.rdev()), libc::minor(seen.meta.rdev()));
         let holder = Holder::new(facts, seen);
-        let (index, master) = match slave_number(rdev) {
-            Some(index) => (index, false),
+        let (which, master) = match slave_number(rdev) {
+            Some(index) => (Which::Pair(index), false),
             None if rdev == PTMX => {
                 let number = terminal::number(&holder.copy()?);
-                (number.map_err(holder.failed("ask for the number of"))?, true)
+                (Which::Pair(number.map_err(holder.failed("ask for the number of"))?), true)
             }
             // Opened as that, it is the terminal that the session had.
             None if rdev == DEV_TTY => {
                 let device = terminal::device(&holder.copy()?);
                 let device = device.map_err(holder.failed("ask for the terminal of"))?;
                 match slave_number(numbers(device)) {
-                    Some(index) => (index, false),
+                    Some(index) => (Which::Pair(index), false),
+                    None if self.outer_terminal => (Which::Other(device), false),
                     None => return Ok(None),
                 }
             }
+            // Consoles and serial lines are like others to who has them open.
+            None if self.outer_terminal => match terminal::device(&holder.copy()?) {
+                Ok(device) => (Which::Other(device), false),
+                Err(_) => return Ok(None),
+            },
             None => return Ok(None),
         };
-        let pty = self.pty(index);
+        let pty = self.pty(which);
         let Some(pair) = self.pairs.get_mut(pty) else { return Ok(None) };
         if master {
             pair.master = pair.master.or(Some(holder));
             pair.masters += 1;
-        } else if rdev == DEV_TTY {
+        } else if slave_number(rdev).is_none() {
             pair.slave = pair.slave.or(Some(holder));
         } else {
             let device = *pair.device.get_or_insert(seen.meta.dev());
@@ -81,26 +102,39 @@ impl Files {
         Ok(Some(FileKind::Tty { pty, master }))
     }
 
-    /// Index of the pair with this number.
-    fn pty(&mut self, index: u32) -> usize {
-        let known = self.pairs.iter().position(|pair| pair.index == index);
+    /// Index of this terminal.
+    fn pty(&mut self, which: Which) -> usize {
+        let known = self.pairs.iter().position(|pair| pair.which == which);
         known.unwrap_or_else(|| {
-            let pair = Pair { index, master: None, slave: None, device: None, masters: 0 };
+            let pair = Pair { which, master: None, slave: None, device: None, masters: 0 };
             self.pairs.push(pair);
             self.pairs.len() - 1
         })
     }
 
-    /// Index of the pair whose slave has this device number, as /proc/PID/stat tells it.
+    /// Index of the terminal with this device number, as /proc/PID/stat tells it.
     pub fn controlling(&self, device: u32) -> Option<usize> {
-        let index = slave_number(numbers(device))?;
-        self.pairs.iter().position(|pair| pair.index == index)
+        let which = slave_number(numbers(device)).map_or(Which::Other(device), Which::Pair);
+        self.pairs.iter().position(|pair| pair.which == which)
     }
 
     /// When all descriptors are known: the settings of the pairs.
     pub(super) fn read_terminals(&mut self, all: &[Facts]) -> Result<(), DumpError> {
+        let mut outer: Option<Holder> = None;
         for pair in &self.pairs {
-            self.ptys.push(read(all, pair)?);
+            if let Some(slave) = pair.slave.filter(|_| pair.master.is_none() && self.outer_terminal)
+            {
+                if let Some(first) = outer.replace(slave) {
+                    let reason = format!(
+                        "{HELD_OUTSIDE}, and so is that of descriptor {} of task {}: only one can be replaced",
+                        first.fd, first.task
+                    );
+                    return Err(slave.refuse(all, reason));
+                }
+                self.ptys.push(read_outer(pair, slave)?);
+            } else {
+                self.ptys.push(read(all, pair)?);
+            }
         }
         Ok(())
     }
@@ -109,7 +143,7 @@ impl Files {
 fn read(all: &[Facts], pair: &Pair) -> Result<Pty, DumpError> {
     let Some(master) = pair.master else {
         return Err(match pair.slave {
-            Some(slave) => slave.refuse(all, "its terminal is held by a process outside the tree"),
+            Some(slave) => slave.refuse(all, HELD_OUTSIDE),
             None => DumpError::Malformed { pid: 0, file: "fd".to_owned() },
         });
     };
@@ -131,14 +165,30 @@ fn read(all: &[Facts], pair: &Pair) -> Result<Pty, DumpError> {
         waits(slave, terminal::waiting(&end).map_err(slave.failed("look into"))?)?;
         exclusive = terminal::is_exclusive(&end).map_err(slave.failed("look at"))?;
     }
-    let found = terminal::settings(&end).map_err(master.failed("read the settings of"))?;
+    let mut found = terminal::settings(&end).map_err(master.failed("read the settings of"))?;
+    (found.packet, found.locked) =
+        terminal::pair_settings(&end).map_err(master.failed("read the settings of"))?;
+    Ok(Pty { exclusive, ..described(pair, &found) })
+}
+
+/// A terminal whose other end is outside: what its own descriptors tell.
+fn read_outer(pair: &Pair, slave: Holder) -> Result<Pty, DumpError> {
+    let end = slave.copy()?;
+    let device = terminal::device(&end).map_err(slave.failed("ask for the terminal of"))?;
+    let found = terminal::settings(&end).map_err(slave.failed("read the settings of"))?;
+    let exclusive = terminal::is_exclusive(&end).map_err(slave.failed("look at"))?;
+    let outside = Some(Outside { device, ..Outside::default() });
+    Ok(Pty { exclusive, outside, ..described(pair, &found) })
+}
+
+fn described(pair: &Pair, found: &terminal::Settings) -> Pty {
     let [input, output, control, local, rest @ .., ispeed, ospeed] = found.termios;
     let mut bytes = rest.iter().flat_map(|word| word.to_le_bytes());
     let line = bytes.next().unwrap_or(0);
     let mut characters = [0u8; 19];
     characters.iter_mut().zip(bytes).for_each(|(to, from)| *to = from);
-    Ok(Pty {
-        index: pair.index,
+    Pty {
+        index: if let Which::Pair(index) = pair.which { index } else { 0 },
         modes: [input, output, control, local],
         speeds: [ispeed, ospeed],
         line,
@@ -146,6 +196,7 @@ fn read(all: &[Facts], pair: &Pair) -> Result<Pty, DumpError> {
         window: found.window,
         packet: found.packet,
         locked: found.locked,
-        exclusive,
-    })
+        exclusive: false,
+        outside: None,
+    }
 }

@@ -108,7 +108,12 @@ pub(super) fn file<S: Source>(parser: &mut Parser<'_, S>) -> Result<Object, Imag
             socket: parser.index(&record, record.i32::<48>(), ObjectKind::Socket)?,
         },
         (5, None) => match parser.find(record.i32::<48>()) {
-            Some((ObjectKind::TtyMaster, pty)) => FileKind::Tty { pty, master: true },
+            Some((ObjectKind::TtyMaster, pty)) => {
+                if parser.out.ptys.get(pty).is_some_and(|pty| pty.outside.is_some()) {
+                    return Err(record.bad("the master of a terminal from outside is open"));
+                }
+                FileKind::Tty { pty, master: true }
+            }
             _ => FileKind::Tty {
                 pty: parser.index(&record, record.i32::<48>(), ObjectKind::TtySlave)?,
                 master: false,

@@ -3,7 +3,7 @@
 
 use super::{Thing, Writer, entry};
 use crate::error::ImageError;
-use crate::image::body::terminals::{DRIVER_PTY, EXCLUSIVE, LOCKED, MASTER, SLAVE};
+use crate::image::body::terminals::{CONTROLS, DRIVER_PTY, EXCLUSIVE, LOCKED, MASTER, SLAVE};
 use crate::image::{Pty, records};
 
 /// ICANON of the local modes.
@@ -16,6 +16,12 @@ impl Writer<'_> {
         let link = if master { 0 } else { self.tty(index, true)? };
         let (tag, new) = self.objref(Thing::Tty(index, master))?;
         if new {
+            if let Some(outside) = pty.outside.filter(|_| master) {
+                self.out.record(records::TTY_OUTSIDE, |r| {
+                    r.u32(if outside.controls { CONTROLS } else { 0 });
+                    r.i32(outside.foreground).u32(outside.device).u32(0);
+                })?;
+            }
             self.tty_record(pty, link, if master { MASTER } else { SLAVE })?;
         }
         Ok(tag)

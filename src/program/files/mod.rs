@@ -35,6 +35,7 @@ impl Compiler<'_> {
         let mut keep = vec![(self.facts.image.0, base), (self.facts.events, base + 1)];
         keep.extend(self.facts.debug.zip(self.slots.debug()));
         keep.extend(self.facts.log.zip(self.slots.log()));
+        keep.extend(self.facts.terminal.zip(self.slots.given_terminal()));
         let mut free = 0;
         for &(fd, slot) in &keep {
             p.push(call(libc::SYS_dup3, &[fd as u64, slot as u64, libc::O_CLOEXEC as u64]));
@@ -56,8 +57,7 @@ impl Compiler<'_> {
 
     /// Opens what several processes share, in the root task.
     pub(super) fn open_shared(&mut self, p: &mut Program) {
-        let mut model = self.slots.base_model();
-        model.open.retain(|&fd| fd < self.slots.base + 3);
+        let mut model = self.slots.first_model();
         let files = self.slots.shared();
         for &(file, slot) in &files {
             let Some(open) = self.body.objects.files.get(file) else { continue };
@@ -74,6 +74,10 @@ impl Compiler<'_> {
             self.make_group(p, &mut model, group, &ends);
         }
         self.make_shms(p, &mut model);
+        if let Some(master) = self.slots.given_terminal() {
+            // Whoever holds it must be able to hang up.
+            self.close(p, &mut model, master);
+        }
     }
 
     fn group_of(&self, file: usize) -> Option<Group> {

@@ -69,6 +69,8 @@ pub(in crate::program) struct Slots {
     pub(super) base: i32,
     debug: bool,
     log: bool,
+    /// Whether there is a terminal to give to the tasks.
+    terminal: bool,
     files: HashMap<usize, i32>,
     shms: HashMap<usize, i32>,
     /// Slaves that are the controlling terminal of a session.
@@ -98,11 +100,12 @@ impl Slots {
             base,
             debug: facts.debug.is_some(),
             log: facts.log.is_some(),
+            terminal: facts.terminal.is_some(),
             files: HashMap::new(),
             shms: HashMap::new(),
             terminals: HashMap::new(),
             sealers: HashMap::new(),
-            next: base + 3,
+            next: base + 3 + i32::from(facts.terminal.is_some()),
             groups: BTreeSet::new(),
             keepers: HashMap::new(),
             table_keepers: HashMap::new(),
@@ -199,6 +202,19 @@ impl Slots {
         self.log.then_some(self.base + 3)
     }
 
+    /// The master of the terminal that takes the place of the one from outside.
+    pub(in crate::program) fn given_terminal(&self) -> Option<i32> {
+        self.terminal.then_some(self.base + 3)
+    }
+
+    /// What is open in the root task, before it has made anything.
+    pub(super) fn first_model(&self) -> Model {
+        let mut model = self.base_model();
+        model.open.retain(|&fd| fd < self.base + 3);
+        model.open.extend(self.given_terminal());
+        model
+    }
+
     /// Files that have a slot, with it, ascending.
     pub(super) fn shared(&self) -> Vec<(usize, i32)> {
         let mut files: Vec<(usize, i32)> = self.files.iter().map(|(&f, &s)| (f, s)).collect();
@@ -240,6 +256,9 @@ impl Slots {
         let mut open: BTreeSet<i32> = (self.base..self.next).collect();
         if !self.debug {
             open.remove(&(self.base + 2));
+        }
+        if let Some(closed) = self.given_terminal() {
+            open.remove(&closed);
         }
         Model { open }
     }

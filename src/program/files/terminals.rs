@@ -38,13 +38,17 @@ impl Compiler<'_> {
         files: &[(usize, i32)],
     ) {
         let Some(pty) = self.body.objects.ptys.get(index) else { return };
-        let fillers = self.take_lower(p, model, index, pty);
-        let master = self.open_ptmx(p, model);
-        for filler in fillers {
-            self.close(p, model, filler);
-        }
+        let given = self.slots.given_terminal().filter(|_| pty.outside.is_some());
         let (off, on) = (self.data.constant(&[0; 4]), self.data.constant(&[1, 0, 0, 0]));
-        p.push(ioctl(master, TIOCSPTLCK, off));
+        let master = given.unwrap_or_else(|| {
+            let fillers = self.take_lower(p, model, index, pty);
+            let master = self.open_ptmx(p, model);
+            for filler in fillers {
+                self.close(p, model, filler);
+            }
+            p.push(ioctl(master, TIOCSPTLCK, off));
+            master
+        });
         let slave = self.open_slave(p, model, master, libc::O_RDWR);
         self.set_line(p, slave, pty);
         if let Some(slot) = self.slots.terminal(index) {
@@ -75,7 +79,9 @@ impl Compiler<'_> {
             p.push(ioctl(master, TIOCSPTLCK, on));
         }
         self.close(p, model, slave);
-        self.close(p, model, master);
+        if given.is_none() {
+            self.close(p, model, master);
+        }
     }
 
     /// The kernel gives the lowest number: takes those that are free below the wanted one.
