@@ -348,6 +348,45 @@ fn restrictions() {
 }
 
 #[test]
+fn system_calls_that_become_signals() {
+    if Command::new("perl").arg("-v").output().is_err() {
+        eprintln!("skipped: perl is not installed");
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let told = folder.path().join("told");
+    // PR_SET_SYSCALL_USER_DISPATCH, PR_SYS_DISPATCH_ON: none of those made from this range, which is everything.
+    let script = "my $done = syscall(157, 59, 1, 4096, 1 << 47, 0);
+        open(F, '>', $ARGV[0]) and print F $done and close F; sleep 600";
+    let mut command = Command::new("perl");
+    command.args(["-e", script]).arg(&told);
+    let mut victim = Victim::start(&mut command);
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let done = loop {
+        match std::fs::read_to_string(&told) {
+            Ok(done) if !done.is_empty() => break done,
+            _ => assert!(Instant::now() < deadline, "perl does not get there"),
+        }
+        std::thread::yield_now();
+    };
+    let (major, minor) = kernel();
+    if done != "0" || (major, minor) < (6, 4) {
+        eprintln!("skipped: this kernel has no such thing, or does not tell: {done}");
+        return;
+    }
+    refused(
+        &mut victim,
+        &["the task: its system calls become signals (PR_SET_SYSCALL_USER_DISPATCH)"],
+    );
+}
+
+fn kernel() -> (u32, u32) {
+    let text = std::fs::read_to_string("/proc/sys/kernel/osrelease").expect("the release");
+    let mut numbers = text.split(|c: char| !c.is_ascii_digit()).map_while(|n| n.parse().ok());
+    (numbers.next().expect("major"), numbers.next().expect("minor"))
+}
+
+#[test]
 fn other_namespaces() {
     let mut shell = Command::new("sh");
     let mut victim = Victim::start(shell.args(["-c", "unshare --user sleep 600; exit 0"]));

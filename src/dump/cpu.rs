@@ -92,6 +92,16 @@ pub(super) fn read(facts: &Facts, thread: &Thread, memory: &File) -> Result<Mach
         let reason = "a debugger has left breakpoints in its debug registers";
         return Err(facts.refuse("the task", reason));
     }
+    match tracee.dispatches() {
+        Ok(false) => {}
+        Ok(true) => {
+            let reason = "its system calls become signals (PR_SET_SYSCALL_USER_DISPATCH)";
+            return Err(facts.refuse("the task", reason));
+        }
+        // An older kernel does not tell.
+        Err(e) if e.raw_os_error() == Some(libc::EIO) => {}
+        Err(e) => return Err(DumpError::task(tid, "read how it makes system calls")(e)),
+    }
     let rseq = match tracee.rseq() {
         Ok(found) => found,
         // A kernel that cannot say is one whose C libraries do not use it.

@@ -19,6 +19,8 @@ const NT_X86_XSTATE: usize = 0x202;
 const XSTATE_MAX: usize = 64 * 1024;
 /// PTRACE_GET_RSEQ_CONFIGURATION, Linux 5.13.
 const GET_RSEQ_CONFIGURATION: c_uint = 0x420f;
+/// PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG, Linux 6.4.
+const GET_DISPATCH: c_uint = 0x4211;
 /// Set in [`SigInfo`] requests for the queue of the thread group.
 const PEEKSIGINFO_SHARED: u32 = 1;
 /// How long an error path waits for a task to stop, so that it can be let go.
@@ -355,6 +357,18 @@ impl Tracee {
         request(GET_RSEQ_CONFIGURATION, self.tid, size, address)?;
         let Raw { address, length, signature, .. } = raw;
         Ok((address != 0).then_some(RseqConfig { address, length, signature }))
+    }
+
+    /// Whether the task gets a signal instead of some of its system calls (prctl(2), PR_SET_SYSCALL_USER_DISPATCH).
+    ///
+    /// # Errors
+    /// ESRCH: not stopped; EIO: a kernel before 6.4.
+    pub fn dispatches(&self) -> io::Result<bool> {
+        // Mode, address of the selector, offset, length.
+        let mut config = [0u64; 4];
+        let (size, address) = (size_of_val(&config), config.as_mut_ptr() as usize);
+        request(GET_DISPATCH, self.tid, size, address)?;
+        Ok(config[0] != 0)
     }
 
     /// The siginfo of the signal that the task has stopped for.

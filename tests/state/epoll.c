@@ -15,6 +15,8 @@ static int ep, counter, edge, spent, spent_pipe[2], moved, again, closed, inner,
 static int taken, unused;
 /* The child has the epoll file, the parent what it waits for; and one epoll file that both have. */
 static int far_file, both, both_file, answer;
+/* An item that wakes up one waiter only. */
+static int exclusive, exclusive_file;
 
 static int made(int fd)
 {
@@ -129,6 +131,9 @@ static void setup(void)
 	NEED_EQ(sigprocmask(SIG_BLOCK, &set, NULL), 0);
 	signals = made(signalfd(-1, &set, 0));
 	add(ep, signals, EPOLLIN, 11);
+	exclusive = made(epoll_create1(0));
+	exclusive_file = made(eventfd(0, 0));
+	add(exclusive, exclusive_file, EPOLLIN | EPOLLEXCLUSIVE | EPOLLET, 13);
 	children();
 	/* Reported already, but not read. */
 	add(ep, edge, EPOLLIN | EPOLLET, 12);
@@ -201,6 +206,13 @@ static void check(int generation)
 	one(inner, EPOLLIN, 8);
 	get(nested);
 	nothing(outer);
+	put(exclusive_file, 1);
+	one(exclusive, EPOLLIN, 13);
+	nothing(exclusive);
+	get(exclusive_file);
+	/* Only such an item cannot be changed. */
+	event = (struct epoll_event){ .events = EPOLLIN };
+	NEED(epoll_ctl(exclusive, EPOLL_CTL_MOD, exclusive_file, &event) < 0 && errno == EINVAL);
 	struct itimerspec soon = { { 0, 0 }, { 0, 1 } };
 	NEED_EQ(timerfd_settime(timer, 0, &soon, NULL), 0);
 	one(ep, EPOLLIN, 10);

@@ -44,6 +44,7 @@ static void look_at_thread(void)
 	NEED(CPU_ISSET(first_cpu, &set));
 	NEED_EQ(prctl(PR_GET_TIMERSLACK), 4711);
 	NEED_EQ(syscall(SYS_ioprio_get, 1, 0), IOPRIO_PRIO_VALUE(IOPRIO_CLASS_BE, 6));
+	NEED_EQ(prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0), 1);
 }
 
 /* All of this is the thread's own: the first thread keeps what it has. */
@@ -58,6 +59,7 @@ static void *thread(void *arg)
 	NEED_EQ(sched_setaffinity(0, sizeof set, &set), 0);
 	NEED_EQ(prctl(PR_SET_TIMERSLACK, 4711), 0);
 	NEED_EQ(syscall(SYS_ioprio_set, 1, 0, IOPRIO_PRIO_VALUE(IOPRIO_CLASS_BE, 6)), 0);
+	NEED_EQ(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
 	for (;;) {
 		pthread_barrier_wait(&start);
 		look_at_thread();
