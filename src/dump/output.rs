@@ -2,7 +2,7 @@
 //!
 //! Comes in: a layout, and a source of pages for each thread that writes. Goes out: the image, from
 //! the descriptor's current position on. A large one that goes to a regular file is written by two
-//! threads, so that one reads memory while the other writes; more would only wait for the file's lock.
+//! threads, so that one reads memory while the other writes; more would only wait for each other.
 #![forbid(unsafe_code)]
 
 use std::fs::File;
@@ -10,6 +10,7 @@ use std::io::{self, Seek, SeekFrom, Write};
 use std::os::fd::BorrowedFd;
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use super::interrupt;
@@ -66,6 +67,8 @@ fn together<P: PageSource>(
     source: impl Fn() -> P + Sync,
 ) -> Result<(), Error> {
     let next = AtomicU64::new(0);
+    // The kernel has a lock for each file that is written, for which threads wait running.
+    let turn = Mutex::new(());
     let work = || {
         let (mut room, mut pages) = (Room::new(), source());
         loop {
@@ -77,6 +80,7 @@ fn together<P: PageSource>(
             let written = written
                 .and_then(|()| layout.part(offset, &mut room, &mut pages))
                 .and_then(|part| {
+                    let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
                     file.write_all_at(part, base.saturating_add(offset))
                         .map_err(|source| ImageError::Write { offset, source }.into())
                 });
