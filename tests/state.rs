@@ -37,6 +37,7 @@ states! {
     locks,
     memfd,
     memory,
+    much_memory,
     only_paths,
     orphans,
     pending_threads,

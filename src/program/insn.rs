@@ -32,10 +32,13 @@ pub enum Op {
     Fpu = 12,
     /// Goes for good: runs the code at `arg[2]`, which makes munmap(`arg[0]`, `arg[1]`) first.
     Leave = 13,
+    /// As `Fork`, but goes on where there is no room for another task. It is for threads that help.
+    TryFork = 14,
 }
 
 /// One instruction. In a [`Program`](super::Program), `target` counts instructions of the same program
-/// ([`Op::Fork`]: it is the index of the child's program); the vm's loader turns it into an address.
+/// ([`Op::Fork`], [`Op::TryFork`]: it is the index of the child's program); the vm's loader turns it into
+/// an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(C)]
 pub struct Insn {

@@ -131,7 +131,7 @@ impl Compiler<'_> {
     }
 
     /// Builds the address space of a process.
-    pub(super) fn memory(&mut self, p: &mut Program, live: &Live) {
+    pub(super) fn memory(&mut self, p: &mut Program, task: usize, live: &Live) {
         let Some(mm) = self.body.objects.mms.get(live.mm) else { return };
         let mut model = self.slots.base_model();
         let mut fds: HashMap<usize, i32> = HashMap::new();
@@ -152,7 +152,7 @@ impl Compiler<'_> {
         self.raise_memlock(p, mm);
         let attachments = self.attachments(mm);
         for vma in &mm.vmas {
-            self.map(p, vma, &fds, &attachments);
+            self.map(p, task, vma, &fds, &attachments);
         }
         self.lock_new(p, mm);
         for fd in local {
@@ -187,6 +187,7 @@ impl Compiler<'_> {
     fn map(
         &mut self,
         p: &mut Program,
+        task: usize,
         vma: &Vma,
         fds: &HashMap<usize, i32>,
         attachments: &HashMap<Attachment, Vec<&Vma>>,
@@ -226,9 +227,7 @@ impl Compiler<'_> {
         // VM_READ, _WRITE and _EXEC are the same bits as PROT_READ, _WRITE and _EXEC.
         let args = [vma.start, len, first, flags as u64, fd as i64 as u64, offset];
         p.push(exact(libc::SYS_mmap, &args, vma.start));
-        for run in &vma.pages {
-            self.read_pages(p, run);
-        }
+        self.read_shared_out(p, task, &vma.pages);
         if first != wanted {
             p.push(call(libc::SYS_mprotect, &[vma.start, len, wanted]));
         }
@@ -329,7 +328,7 @@ impl Compiler<'_> {
         }
     }
 
-    fn read_pages(&mut self, p: &mut Program, run: &PageRun) {
+    pub(super) fn read_pages(&mut self, p: &mut Program, run: &PageRun) {
         let (mut done, total) = (0, run.count * PAGE);
         while done < total {
             let len = (total - done).min(READ_MAX);

@@ -38,6 +38,9 @@ pub mod spaces;
 /// Programs for a kernel that has restart(2).
 pub mod stubs;
 
+/// Threads that help to read pages.
+mod readers;
+
 /// POSIX timers.
 pub(crate) mod timers;
 
@@ -128,13 +131,15 @@ pub struct Facts {
     pub devpts: Option<bool>,
     /// Whether a failing unmount of the old /proc is fatal.
     pub strict_proc: bool,
+    /// How many threads may help a task to read its pages.
+    pub readers: usize,
 }
 
 /// The programs of a tree.
 #[derive(Debug)]
 pub struct Compiled {
     /// One for each task of the plan, then that of the coordinator task where there is one, then the
-    /// three that run when something happens.
+    /// three that run when something happens, then those of the threads that help to read pages.
     pub programs: Vec<Program>,
     /// Index of the program of the coordinator task.
     pub coordinator: Option<usize>,
@@ -215,6 +220,8 @@ pub(crate) struct Compiler<'a> {
     groups: Groups,
     live: u32,
     ghosts: bool,
+    /// Programs of the threads that help to read pages.
+    readers: Vec<Program>,
 }
 
 /// Compiles the programs of all tasks.
@@ -242,6 +249,7 @@ fn assemble<'a>(
     programs.push(compiler.on_failure());
     programs.push(compiler.on_event("the parent of this task died: it would become an orphan\n"));
     programs.push(compiler.on_event("the coordinator task has faulted (SIGSEGV)\n"));
+    compiler.add_readers(&mut programs);
     let (clone_flags, set_tid) = compiler.first_clone();
     Compiled {
         programs,
@@ -297,6 +305,7 @@ impl<'a> Compiler<'a> {
             groups,
             live,
             ghosts,
+            readers: Vec::new(),
         }
     }
 
@@ -345,7 +354,7 @@ impl<'a> Compiler<'a> {
             } else {
                 self.proc_settings(&mut p, live);
                 self.place(&mut p, live);
-                self.memory(&mut p, live);
+                self.memory(&mut p, task, live);
                 self.descriptors(&mut p, task, live);
                 self.signal_actions(&mut p, live);
                 self.group_pending(&mut p, task, live);

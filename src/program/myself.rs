@@ -60,7 +60,7 @@ impl Compiler<'_> {
         self.open_shared(&mut p);
         self.proc_settings(&mut p, live);
         self.place(&mut p, live);
-        self.memory(&mut p, live);
+        self.memory(&mut p, 0, live);
         self.descriptors(&mut p, 0, live);
         self.signal_actions(&mut p, live);
         self.group_pending(&mut p, 0, live);

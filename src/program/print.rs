@@ -104,6 +104,7 @@ const CALLS: &[(libc::c_long, &str, &[Kind])] = &[
     (libc::SYS_rt_sigqueueinfo, "rt_sigqueueinfo", &[Int, Int, Hex]),
     (libc::SYS_rt_tgsigqueueinfo, "rt_tgsigqueueinfo", &[Int, Int, Int, Hex]),
     (libc::SYS_setitimer, "setitimer", &[Int, Hex, Hex]),
+    (libc::SYS_exit, "exit", &[Int]),
     (libc::SYS_exit_group, "exit_group", &[Int]),
 ];
 
@@ -126,6 +127,7 @@ pub fn describe(insn: &Insn, previous: Option<&Insn>, bytes: &[u8], base: u64) -
         }
         Op::Goto => format!("go to {}", insn.target as i64),
         Op::Fork => format!("clone3 of task {}", insn.target),
+        Op::TryFork => format!("clone3 of a thread that runs program {} (may fail)", insn.target),
         Op::Call | Op::Try | Op::Exact | Op::Call32 => system_call(insn, previous, bytes, base),
     }
 }

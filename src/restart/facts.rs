@@ -88,6 +88,7 @@ pub fn gather(
         mntns: options.mntns || options.mnt_pty,
         devpts: options.mnt_pty.then(|| options.fail.has(Conditions::MNTPTY)),
         strict_proc: options.fail.has(Conditions::MNTPROC),
+        readers: readers(),
     })
 }
 
@@ -96,6 +97,13 @@ fn own_maps() -> Result<Vec<procfs::Mapping>, Error> {
     let data = procfs::read(path).map_err(|e| SysError::new(path, e))?;
     let bad = || SysError::new(path, std::io::ErrorKind::InvalidData.into());
     Ok(procfs::smaps(&data).ok_or_else(bad)?)
+}
+
+/// How many threads may help a task to read: one for each other processor, but more than these only wait
+/// for each other in the kernel.
+pub fn readers() -> usize {
+    const MOST: usize = 7;
+    std::thread::available_parallelism().map_or(0, |all| all.get() - 1).min(MOST)
 }
 
 /// Settings of the calling thread, which the tasks inherit.

@@ -49,6 +49,8 @@ pub fn restart(options: &Options<'_>) -> Result<Restarted, Error> {
             let mut facts = facts::gather(&options, &plan, &body, &handed)?;
             // Nothing resets the caller's handlers: all actions are set.
             facts.ignored = !0;
+            // Nobody looks after more than this thread.
+            facts.readers = 0;
             Ok(myself::compile(&head, &plan, &body, &facts, &farewell))
         })?
     };

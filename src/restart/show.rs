@@ -86,7 +86,8 @@ fn title(compiled: &Compiled, plan: &Plan, body: &Body, index: usize) -> String 
         (Some(compiled.on_fault), "coordinator task, on a fault"),
     ];
     let found = others.iter().find(|(program, _)| *program == Some(index));
-    found.map_or_else(|| format!("program {index}"), |(_, title)| (*title).to_owned())
+    let reader = || format!("program {index}, of a thread that helps to read pages");
+    found.map_or_else(reader, |(_, title)| (*title).to_owned())
 }
 
 /// Facts as of a caller with no limits, nothing ignored, the root task's credentials and settings, and the
@@ -137,6 +138,7 @@ fn facts(head: &ImageHead, plan: &Plan, body: &Body, mode: Mode) -> Result<Facts
         mntns: false,
         devpts: None,
         strict_proc: false,
+        readers: facts::readers(),
     })
 }
 

@@ -235,7 +235,9 @@ impl Region {
                 Op::Goto if insn.target == EPILOGUE => {
                     self.layout.base + Layout::SHARED + Layout::EPILOGUE
                 }
-                Op::Fork => self.programs.get(insn.target as usize).copied().unwrap_or(0),
+                Op::Fork | Op::TryFork => {
+                    self.programs.get(insn.target as usize).copied().unwrap_or(0)
+                }
                 Op::Arrive | Op::Unless | Op::Goto => at + insn.target * INSN_SIZE,
                 _ => 0,
             };

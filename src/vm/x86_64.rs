@@ -60,7 +60,10 @@ global_asm!(
     "cmp rax, -4096",
     "ja 37f",
     "cmp ebx, {fork}",
+    "je 31f",
+    "cmp ebx, {try_fork}",
     "jne 33f",
+    "31:",
     "test rax, rax",
     "jz 38f",
     // Store the result and go on.
@@ -86,6 +89,8 @@ global_asm!(
     "jmp 39f",
     "37:",
     "cmp ebx, {try_}",
+    "je 33b",
+    "cmp ebx, {try_fork}",
     "je 33b",
     // A failure: say where and why, then run what reports it.
     "39:",
@@ -253,6 +258,7 @@ global_asm!(
     or_ = const Op::Or as u32,
     fpu = const Op::Fpu as u32,
     leave_ = const Op::Leave as u32,
+    try_fork = const Op::TryFork as u32,
     result = const Status::RESULT,
     failed = const Status::FAILED,
     on_failure = const Status::ON_FAILURE,
