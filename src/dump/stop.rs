@@ -340,7 +340,14 @@ fn thread_ids(directory: &str) -> Vec<i32> {
 
 /// Attaches to one thread and asks it to stop; `None` where it has ended.
 fn seize(pid: i32, tid: i32) -> Result<Option<Tracee>, DumpError> {
-    let tracee = match Tracee::seize(tid, Options::FORKS) {
+    let mut attempt = Tracee::seize(tid, Options::FORKS);
+    if matches!(&attempt, Err(e) if e.raw_os_error() == Some(libc::EPERM))
+        && has_no_tracer(pid, tid)
+    {
+        // It has been let go of since: a tracer, or a restart, has just ended.
+        attempt = Tracee::seize(tid, Options::FORKS);
+    }
+    let tracee = match attempt {
         Ok(tracee) => tracee,
         Err(e) if e.raw_os_error() == Some(libc::ESRCH) => return Ok(None),
         Err(e) => return refused(pid, tid, e),
@@ -350,6 +357,11 @@ fn seize(pid: i32, tid: i32) -> Result<Option<Tracee>, DumpError> {
         Err(e) if e.raw_os_error() == Some(libc::ESRCH) => Ok(None),
         Err(e) => Err(DumpError::task(tid, "interrupt")(e)),
     }
+}
+
+fn has_no_tracer(pid: i32, tid: i32) -> bool {
+    let status = procfs::read(&format!("/proc/{pid}/task/{tid}/status")).ok();
+    status.as_deref().and_then(procfs::status).is_some_and(|status| status.tracer == 0)
 }
 
 /// Why a task cannot be attached to; it may also have been attached by the kernel already.

@@ -15,7 +15,7 @@ use tempfile::TempDir;
 use crate::dump_common::{Victim, descendants};
 
 /// How long anything may take.
-pub const LIMIT: Duration = Duration::from_secs(60);
+pub const LIMIT: Duration = Duration::from_secs(180);
 /// Between two looks for an event.
 pub const TICK: Duration = Duration::from_millis(1);
 
@@ -142,12 +142,15 @@ impl Run {
         let mut child = start();
         let deadline = Instant::now() + LIMIT;
         // In a namespace of its own the root task is the child of the init. What restores it is still in its
-        // memory until it goes on.
+        // memory until it goes on, and traces the tasks until all can.
         let place = usize::from(mode.contains(&"--pidns"));
         let below = |child: &Child| {
-            let pid = *descendants(child.id() as i32).get(place)?;
-            let maps = fs::read_to_string(format!("/proc/{pid}/maps")).ok()?;
-            (!maps.is_empty() && !maps.contains("/memfd:usercr-vm")).then_some(pid)
+            let tree = descendants(child.id() as i32);
+            let tasks = tree.get(place..)?;
+            let pid = *tasks.first()?;
+            let runs =
+                fs::read_to_string(format!("/proc/{pid}/maps")).is_ok_and(|maps| !maps.is_empty());
+            (runs && tasks.iter().all(|&task| is_itself(task))).then_some(pid)
         };
         let found = loop {
             if let Some(pid) = below(&child) {
@@ -185,6 +188,16 @@ impl Drop for Run {
         let _ = restart.kill();
         let _ = restart.wait();
     }
+}
+
+/// Whether a restarted process is nobody's any more; one that has ended is not either.
+fn is_itself(pid: i32) -> bool {
+    let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap_or_default();
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let mut texts =
+        threads.filter_map(|thread| fs::read_to_string(thread.path().join("status")).ok());
+    !maps.contains("/memfd:usercr-vm")
+        && texts.all(|text| !text.contains("TracerPid:") || text.contains("TracerPid:\t0\n"))
 }
 
 /// The command name of a process.
