@@ -4,8 +4,10 @@ mod dump_common;
 
 use std::collections::HashMap;
 use std::os::unix::ffi::OsStrExt;
+use std::process::Command;
+use std::time::{Duration, Instant};
 
-use dump_common::{Image, Victim, checkpoint};
+use dump_common::{Image, Victim, cc, checkpoint};
 use usercr::image::{FileKind, Live, Mm, OpenFile, TaskState, Vma, VmaKind};
 
 const PAGE: u64 = 4096;
@@ -223,4 +225,37 @@ fn ended_when_asked() {
     assert!(stat(victim.pid()).contains(") Z "), "the root is left to its parent");
     let gone = |s: String| s.is_empty() || s.contains(") Z ");
     assert!(gone(stat(child)), "{}", stat(child));
+}
+
+#[test]
+fn nobody_is_saved_inside_a_restartable_sequence() {
+    let program = cc::build_dir().join("restartable");
+    let mut command = cc::cc();
+    command.args(["-std=gnu11", "-pthread"]).arg("-o").arg(&program);
+    cc::succeeds(command.arg(cc::top().join("tests/state/restartable.c")));
+    let folder = tempfile::tempdir().expect("a folder");
+    let victim = Victim::start(Command::new(program).arg(folder.path()));
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !folder.path().join("ready").exists() {
+        assert!(Instant::now() < deadline, "it does not get ready");
+        std::thread::yield_now();
+    }
+    let Ok(places) = std::fs::read_to_string(folder.path().join("sequence")) else {
+        eprintln!("skipped: the C library does without restartable sequences");
+        return;
+    };
+    let mut places = places.split_whitespace().map(|n| n.parse::<u64>().expect("an address"));
+    let mut place = || places.next().expect("an address");
+    let (start, end, abort) = (place(), place(), place());
+    let mut aborted = 0;
+    // It is nowhere else for long.
+    for _ in 0..10 {
+        let image = checkpoint(victim.pid(), false).expect("checkpoint");
+        for task in &image.body.tasks {
+            let TaskState::Live(live) = task else { panic!("{task:?}") };
+            assert!(!(start..end).contains(&live.cpu.ip), "{:#x}", live.cpu.ip);
+            aborted += u32::from(live.cpu.ip == abort);
+        }
+    }
+    assert!(aborted > 0);
 }

@@ -47,6 +47,7 @@ states! {
     place,
     socketpair,
     posix_timers,
+    restartable,
     settings,
     shared_memory,
     signalfd,
