@@ -177,7 +177,10 @@ fn what_is_mapped_in_other_ways() {
         ("segment-opened", ": it is mapped otherwise than with shmat(2)"),
         ("segment-private", "): a private mapping of System V shared memory cannot be saved"),
         ("segment-long", "): it reaches beyond the end of the segment"),
-        ("segment-left", " in an ipc namespace of its own cannot be saved"),
+        ("segment-alone", "ipc namespace: System V segment 0 is in it, which no task has attached"),
+        ("semaphores-alone", "ipc namespace: there are semaphores or message queues of System V"),
+        ("segment-huge", "): huge pages of hugetlbfs cannot be saved"),
+        ("segment-left", " that is not in the task's ipc namespace"),
     ] {
         let mut victim = Victim::start(Command::new(program()).arg(mode));
         match victim.sleeps_or_ends() {

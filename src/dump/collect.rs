@@ -80,7 +80,8 @@ pub(super) fn collect(tree: &Tree, options: &Options<'_>) -> Result<Snapshot, Du
         });
     }
     builder.files.finish(&all)?;
-    builder.memory.finish()?;
+    let segments = builder.memory.finish()?;
+    builder.spaces.finish(&all, |space, id| segments.has(space, id))?;
     builder.terminals(&all, &tasks, &states);
     let pages = builder.memory.pages(&builder.files);
     let body = Body { tasks: states, objects: builder.objects() };
@@ -381,7 +382,8 @@ impl Builder {
         objects.ptys = self.files.ptys;
         objects.inodes = self.files.inodes;
         objects.sockets = self.files.sockets;
-        (objects.uts, objects.ipcs) = (self.spaces.uts, self.spaces.ipcs);
+        objects.uts = self.spaces.uts;
+        objects.ipcs = self.spaces.ipcs.into_iter().map(|found| found.ipc).collect();
         objects.mms = self.memory.mms;
         objects.shms = self.memory.shms;
         objects.creds = self.creds;

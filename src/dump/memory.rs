@@ -11,7 +11,7 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use super::facts::Facts;
 use super::files::{Files, Key};
 use super::gather::{Details, Link};
-use super::segments::{self, OTHER, Segments};
+use super::segments::{self, Attached, OTHER, Segments};
 use super::zeros;
 use crate::error::{DumpError, Error};
 use crate::image::{FileKind, Guard, Mm, PAGE, PageRun, Shm, Vma, VmaKind};
@@ -236,7 +236,7 @@ impl Memory {
     }
 
     /// Refuses what was found to be more than the tree's own.
-    pub fn finish(&mut self) -> Result<(), DumpError> {
+    pub fn finish(&mut self) -> Result<Attached, DumpError> {
         std::mem::take(&mut self.segments).finish()
     }
 

@@ -1,6 +1,8 @@
 //! System V shared memory: which mappings are of it, what the kernel tells of it, and whether the tree has it
 //! for itself.
 
+use std::collections::HashSet;
+use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 
 use super::facts::Facts;
@@ -8,7 +10,7 @@ use super::memory::object;
 use crate::error::{DumpError, SysError};
 use crate::image::Segment;
 use crate::sys::procfs::Mapping;
-use crate::sys::{memory, sysv};
+use crate::sys::{memory, space, sysv};
 
 /// Why a mapping is not of a segment that could be found.
 pub(super) const OTHER: &str =
@@ -27,6 +29,8 @@ pub(super) struct Segments {
 struct Seen {
     /// Index in the table of shared memory.
     shm: usize,
+    /// Inode number of its ipc namespace, and its id there.
+    place: (u64, i32),
     /// How many mappings of it the kernel knows.
     attached: u64,
     /// How many the tasks have.
@@ -67,6 +71,7 @@ impl Segments {
         let refuse = |reason: &str| facts.refuse(object.as_str(), reason);
         self.seen.push(Seen {
             shm,
+            place: (facts.uts_and_ipc().1, found.segment.id),
             attached: found.attached,
             mapped: 1,
             more: refuse("attached by a process outside the tree"),
@@ -81,8 +86,9 @@ impl Segments {
         }
     }
 
-    /// Refuses segments that others have attached too.
-    pub fn finish(self) -> Result<(), DumpError> {
+    /// Refuses segments that others have attached too; tells which the tasks have.
+    pub fn finish(self) -> Result<Attached, DumpError> {
+        let attached = self.seen.iter().map(|seen| seen.place).collect();
         for seen in self.seen {
             if seen.attached > seen.mapped {
                 return Err(seen.more);
@@ -91,7 +97,17 @@ impl Segments {
                 return Err(seen.fewer);
             }
         }
-        Ok(())
+        Ok(Attached(attached))
+    }
+}
+
+/// The segments that tasks have attached.
+pub(super) struct Attached(HashSet<(u64, i32)>);
+
+impl Attached {
+    /// Whether the one with this id, in the ipc namespace with this inode number, is among them.
+    pub fn has(&self, space: u64, id: i32) -> bool {
+        self.0.contains(&(space, id))
     }
 }
 
@@ -101,14 +117,16 @@ pub(super) fn read(facts: &Facts, mapping: &Mapping) -> Result<Found, DumpError>
     let own = "/proc/self/ns/ipc";
     let (_, ipc) = facts.uts_and_ipc();
     // A kernel without such namespaces has only one, with the number 0.
-    if ipc != 0 && std::fs::metadata(own).map_err(|e| SysError::new(own, e))?.ino() != ipc {
-        return Err(refuse(
-            "System V shared memory in an ipc namespace of its own cannot be saved",
-        ));
-    }
+    let same = ipc == 0 || std::fs::metadata(own).map_err(|e| SysError::new(own, e))?.ino() == ipc;
     let Ok(id) = i32::try_from(mapping.inode) else { return Err(refuse(OTHER)) };
     let failed = DumpError::task(facts.tid, format!("look at System V segment {id}"));
-    let found = sysv::look(id).map_err(failed)?;
+    let found = if same {
+        sysv::look(id)
+    } else {
+        let space = File::open(facts.path("ns/ipc"));
+        space.and_then(|space| space::inside(&space, || sysv::look(id)))
+    };
+    let found = found.map_err(failed)?;
     let Some(found) = found.filter(|found| found.id == id) else { return Err(refuse(OTHER)) };
     // It loses its key when it is removed; the mapping keeps its name.
     let name = format!("/SYSV{:08x}", found.key);

@@ -10,13 +10,22 @@ use crate::error::{DumpError, SysError};
 use crate::image::{Ipc, Namespaces, Uts};
 use crate::sys::{inspect, procfs, space};
 
+/// What an ipc namespace has for itself.
+#[derive(Debug)]
+pub(super) struct Found {
+    /// As an image has it.
+    pub ipc: Ipc,
+    /// Ids of the System V shared memory in it.
+    segments: Vec<i32>,
+}
+
 /// Namespaces that were found so far.
 #[derive(Debug, Default)]
 pub(super) struct Spaces {
     /// uts namespaces.
     pub uts: Vec<Uts>,
     /// ipc namespaces.
-    pub ipcs: Vec<Ipc>,
+    pub ipcs: Vec<Found>,
     /// By inode number; None is that of the restart.
     uts_index: HashMap<u64, Option<usize>>,
     ipc_index: HashMap<u64, Option<usize>>,
@@ -31,6 +40,27 @@ impl Spaces {
             uts: find(&mut self.uts_index, &mut self.uts, facts, ("uts", uts), read_uts)?,
             ipc: find(&mut self.ipc_index, &mut self.ipcs, facts, ("ipc", ipc), read_ipc)?,
         })
+    }
+
+    /// Refuses namespaces with System V shared memory that no task has attached: it would go with them. `all`
+    /// are the tasks, `attached` says of a namespace and an id whether some task has.
+    pub fn finish(
+        &self,
+        all: &[Facts],
+        attached: impl Fn(u64, i32) -> bool,
+    ) -> Result<(), DumpError> {
+        for (&inode, &index) in &self.ipc_index {
+            let Some(found) = index.and_then(|index| self.ipcs.get(index)) else { continue };
+            let Some(&id) = found.segments.iter().find(|&&id| !attached(inode, id)) else {
+                continue;
+            };
+            let mut tasks = all.iter().filter(|facts| !facts.zombie);
+            if let Some(facts) = tasks.find(|facts| facts.uts_and_ipc().1 == inode) {
+                let reason = format!("System V segment {id} is in it, which no task has attached");
+                return Err(facts.refuse("ipc namespace", reason));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -67,14 +97,15 @@ fn read_uts() -> io::Result<Result<Uts, &'static str>> {
     Ok(Ok(Uts { node, domain }))
 }
 
-fn read_ipc() -> io::Result<Result<Ipc, &'static str>> {
-    for kind in ["shm", "msg", "sem"] {
-        // One line of titles, and one for each object.
-        let list = procfs::read(&format!("/proc/sysvipc/{kind}"))?;
-        if list.iter().filter(|&&byte| byte == b'\n').count() > 1 {
-            return Ok(Err("there are System V objects in it, which cannot be saved"));
+fn read_ipc() -> io::Result<Result<Found, &'static str>> {
+    for kind in ["msg", "sem"] {
+        if !ids(kind)?.is_empty() {
+            return Ok(Err(
+                "there are semaphores or message queues of System V in it, which cannot be saved",
+            ));
         }
     }
+    let segments = ids("shm")?;
     let mut ipc = Ipc::default();
     for (limit, name) in ipc.shm.iter_mut().zip(["shmmax", "shmall"]) {
         *limit = sysctl(name)?.first().copied().ok_or(io::ErrorKind::InvalidData)?;
@@ -89,7 +120,16 @@ fn read_ipc() -> io::Result<Result<Ipc, &'static str>> {
     for (limit, number) in ipc.others.iter_mut().zip(others) {
         *limit = i32::try_from(number).unwrap_or(i32::MAX);
     }
-    Ok(Ok(ipc))
+    Ok(Ok(Found { ipc, segments }))
+}
+
+/// Ids of the System V objects in the calling thread's namespace.
+fn ids(kind: &str) -> io::Result<Vec<i32>> {
+    let list = procfs::read(&format!("/proc/sysvipc/{kind}"))?;
+    let text = String::from_utf8_lossy(&list);
+    // One line of titles, and one for each: key, id, ...
+    let ids = text.lines().skip(1).map(|line| line.split_ascii_whitespace().nth(1)?.parse().ok());
+    ids.collect::<Option<_>>().ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
 /// The numbers of a setting below kernel, as the calling thread's namespace has it.

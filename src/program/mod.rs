@@ -123,6 +123,8 @@ pub struct Facts {
     /// Ids of the System V shared memory that has been made, by index in the table of shared memory; of others
     /// the id is that of the image.
     pub segments: HashMap<usize, i32>,
+    /// ipc namespaces that have been made, by index in their table, and a descriptor of each in the caller.
+    pub ipcs: Vec<(usize, i32)>,
     /// Directory to chroot to.
     pub root: Option<Vec<u8>>,
     /// A mount namespace of its own for the tree.

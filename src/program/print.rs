@@ -76,6 +76,7 @@ const CALLS: &[(libc::c_long, &str, &[Kind])] = &[
     (libc::SYS_chdir, "chdir", &[Text]),
     (libc::SYS_chroot, "chroot", &[Text]),
     (libc::SYS_umask, "umask", &[Hex]),
+    (libc::SYS_setns, "setns", &[Int, Hex]),
     (libc::SYS_unshare, "unshare", &[Hex]),
     (libc::SYS_sethostname, "sethostname", &[Text, Int]),
     (libc::SYS_setdomainname, "setdomainname", &[Text, Int]),

@@ -83,9 +83,17 @@ impl Compiler<'_> {
         // Where they cannot be made so, the restart was refused before.
         let Ok(makers) = &self.makers else { return };
         let Some(&(_, made)) = makers.iter().find(|(maker, _)| *maker == task) else { return };
-        let flags = [(made.uts, libc::CLONE_NEWUTS), (made.ipc, libc::CLONE_NEWIPC)];
+        // One with System V shared memory has been made.
+        let there = made.ipc.and_then(|ipc| self.slots.ipc(ipc));
+        let new = made.ipc.filter(|_| there.is_none());
+        let flags = [(made.uts, libc::CLONE_NEWUTS), (new, libc::CLONE_NEWIPC)];
         let flags = flags.iter().filter(|(made, _)| made.is_some()).fold(0, |all, (_, f)| all | f);
-        p.push(call(libc::SYS_unshare, &[flags as u64]));
+        if flags != 0 {
+            p.push(call(libc::SYS_unshare, &[flags as u64]));
+        }
+        if let Some(slot) = there {
+            p.push(call(libc::SYS_setns, &[slot as u64, libc::CLONE_NEWIPC as u64]));
+        }
         let objects = &self.body.objects;
         if let Some(uts) = made.uts.and_then(|index| objects.uts.get(index)) {
             self.name_host(p, uts);

@@ -1,10 +1,10 @@
 //! What the compiler of programs has to know about this machine and this process.
 #![forbid(unsafe_code)]
 
-use std::collections::HashMap;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::segments::Segments;
 use super::{Conditions, Mode, Options};
 use crate::error::{Error, RestartError, SysError};
 use crate::image::{Body, Cred, FileKind, Settings};
@@ -33,6 +33,8 @@ pub struct Handed<'a> {
     pub base: u64,
     /// The tasks' end of the event channel.
     pub events: BorrowedFd<'a>,
+    /// What it needs for System V shared memory.
+    pub segments: &'a Segments,
 }
 
 /// Gathers the facts for one restart.
@@ -55,7 +57,9 @@ pub fn gather(
     let status = own_status()?;
     let terminal = options.terminal.filter(|_| is_wanted(body)).map(|given| given.master);
     let open = [Some(handed.image), Some(handed.events), options.report.err, terminal];
-    let open: Vec<i32> = open.into_iter().flatten().map(|fd| fd.as_raw_fd()).collect();
+    let spaces = handed.segments.spaces().into_iter().map(|(_, fd)| fd);
+    let open: Vec<i32> =
+        open.into_iter().flatten().map(|fd| fd.as_raw_fd()).chain(spaces).collect();
     Ok(Facts {
         layout,
         keep_pids: options.mode != Mode::NewPids,
@@ -83,7 +87,8 @@ pub fn gather(
         own_timers: own_timers(),
         dump_filter: own_dump_filter(),
         cred: own_cred(&status),
-        segments: HashMap::new(),
+        segments: handed.segments.ids(),
+        ipcs: handed.segments.spaces(),
         root: options.root.map(|root| root.to_bytes().to_vec()),
         mntns: options.mntns || options.mnt_pty,
         devpts: options.mnt_pty.then(|| options.fail.has(Conditions::MNTPTY)),

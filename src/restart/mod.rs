@@ -312,9 +312,8 @@ fn native(options: &Options<'_>) -> Result<Restarted, Error> {
             .map_err(|e| SysError::new("copy the image to memory", e))?;
         let sender = events.sender().ok_or(RestartError::Arguments("no event channel"))?;
         load(|| {
-            let handed = Handed { image, base, events: sender };
-            let mut facts = facts::gather(options, &plan, &body, &handed)?;
-            facts.segments = segments.ids();
+            let handed = Handed { image, base, events: sender, segments: &segments };
+            let facts = facts::gather(options, &plan, &body, &handed)?;
             Ok(program::compile(&head, &plan, &body, &facts))
         })?
     };

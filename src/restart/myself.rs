@@ -44,7 +44,8 @@ pub fn restart(options: &Options<'_>) -> Result<Restarted, Error> {
             .map_err(|e| SysError::new("copy the image to memory", e))?;
         let sender = events.sender().ok_or(RestartError::Arguments("no event channel"))?;
         super::load(|| {
-            let handed = Handed { image, base, events: sender };
+            let segments = &segments::Segments::default();
+            let handed = Handed { image, base, events: sender, segments };
             let options = Options { mode: Mode::NewPids, ..*options };
             let mut facts = facts::gather(&options, &plan, &body, &handed)?;
             // Nothing resets the caller's handlers: all actions are set.

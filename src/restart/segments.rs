@@ -5,14 +5,18 @@
 //! locks it gets when all tasks wait, so that one that was there before is as it was where the restart fails.
 #![forbid(unsafe_code)]
 
-use std::collections::HashMap;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fs::File;
 use std::io;
+use std::os::fd::AsRawFd;
 use std::sync::{Mutex, PoisonError};
 
 use super::facts;
 use super::source::ImageFd;
 use crate::error::{Error, RestartError, SysError};
-use crate::image::{Body, Reader, Segment};
+use crate::image::{Body, Reader, Segment, TaskState, VmaKind};
+use crate::sys::space;
 use crate::sys::sysv::{self, Attachment};
 
 /// How often another process may make a segment just when this one has chosen its id.
@@ -25,6 +29,8 @@ static CHOOSING: Mutex<()> = Mutex::new(());
 #[derive(Debug, Default)]
 pub(super) struct Segments {
     made: Vec<Made>,
+    /// ipc namespaces of the tasks' own, by their index.
+    spaces: BTreeMap<usize, File>,
 }
 
 /// One of them.
@@ -37,6 +43,8 @@ struct Made {
     survived: bool,
     /// It is to be removed where the restart fails; it does not go by itself.
     stays: bool,
+    /// Which namespace of the tasks' own it is in.
+    space: Option<usize>,
     memory: Option<Attachment>,
 }
 
@@ -59,19 +67,39 @@ impl Segments {
     /// may not choose the id; those of shmget(2).
     pub fn make(body: &Body) -> Result<Segments, Error> {
         let mut segments = Segments::default();
-        for (shm, object) in body.objects.shms.iter().enumerate() {
-            if let Some(segment) = &object.segment {
-                let made = match survivor(segment)? {
-                    Some(memory) => {
-                        let (id, memory) = (segment.id, Some(memory));
-                        Made { shm, id, survived: true, stays: false, memory }
-                    }
-                    None => fresh(shm, segment)?,
-                };
-                segments.made.push(made);
-            }
+        for (shm, space) in owners(body)? {
+            let Some(segment) = body.objects.shms.get(shm).and_then(|s| s.segment) else {
+                continue;
+            };
+            let make = || match survivor(&segment)? {
+                Some(memory) => Ok((segment.id, true, memory)),
+                None => fresh(&segment).map(|(id, memory)| (id, false, memory)),
+            };
+            let (id, survived, memory) = match space {
+                None => make()?,
+                Some(space) => within(segments.space(&segment, space)?, &segment, make)?,
+            };
+            // What is in a namespace goes with it.
+            let stays = !survived && !segment.removed && space.is_none();
+            segments.made.push(Made { shm, id, survived, stays, space, memory: Some(memory) });
         }
         Ok(segments)
+    }
+
+    /// A namespace of the tasks' own.
+    fn space(&mut self, segment: &Segment, space: usize) -> Result<&File, Error> {
+        match self.spaces.entry(space) {
+            Entry::Occupied(known) => Ok(known.into_mut()),
+            Entry::Vacant(new) => {
+                let made = space::new_ipc();
+                Ok(new.insert(made.map_err(|e| tried(segment, "make its ipc namespace", &e))?))
+            }
+        }
+    }
+
+    /// The ipc namespaces of the tasks' own that have some, by their index, and a descriptor of each.
+    pub fn spaces(&self) -> Vec<(usize, i32)> {
+        self.spaces.iter().map(|(&space, file)| (space, file.as_raw_fd())).collect()
     }
 
     /// The id of each, by its index in the table of shared memory.
@@ -105,11 +133,18 @@ impl Segments {
                 let read = memory.fill(run.address, bytes, image, base + run.offset);
                 read.map_err(cannot("read its contents"))?;
             }
-            let now = sysv::look(made.id).map_err(cannot("look at it"))?;
-            if now.is_some_and(|now| now.locked != segment.locked) {
-                sysv::lock(made.id, segment.locked).map_err(cannot("lock it in memory"))?;
+            let end = || {
+                let now = sysv::look(made.id).map_err(cannot("look at it"))?;
+                if now.is_some_and(|now| now.locked != segment.locked) {
+                    let locked = sysv::lock(made.id, segment.locked);
+                    locked.map_err(cannot("lock it in memory"))?;
+                }
+                sysv::own(made.id, segment.owner, segment.mode).map_err(cannot("give it its owner"))
+            };
+            match made.space.and_then(|space| self.spaces.get(&space)) {
+                None => end()?,
+                Some(space) => within(space, segment, end)?,
             }
-            sysv::own(made.id, segment.owner, segment.mode).map_err(cannot("give it its owner"))?;
         }
         Ok(())
     }
@@ -126,6 +161,41 @@ impl Drop for Segments {
             let _ = sysv::remove(made.id);
         }
     }
+}
+
+/// In which namespace of the tasks' own each segment is, by its index in the table of shared memory.
+///
+/// # Errors
+/// EINVAL where tasks in different ones have it.
+pub(super) fn owners(body: &Body) -> Result<BTreeMap<usize, Option<usize>>, Error> {
+    let mut owners = BTreeMap::new();
+    let mut seen = HashSet::new();
+    for task in &body.tasks {
+        let TaskState::Live(live) = task else { continue };
+        let space = live.namespaces.ipc;
+        let mm = body.objects.mms.get(live.mm).filter(|_| seen.insert((live.mm, space)));
+        for vma in mm.iter().flat_map(|mm| &mm.vmas) {
+            let VmaKind::ShmAnon(shm) = vma.kind else { continue };
+            let segment = body.objects.shms.get(shm).and_then(|shm| shm.segment);
+            if let Some(segment) = segment
+                && *owners.entry(shm).or_insert(space) != space
+            {
+                let reason = "tasks in different ipc namespaces have it attached";
+                return Err(failed(&segment, reason, libc::EINVAL));
+            }
+        }
+    }
+    Ok(owners)
+}
+
+/// Does `work` in a namespace.
+fn within<R: Send>(
+    space: &File,
+    segment: &Segment,
+    work: impl FnOnce() -> Result<R, Error> + Send,
+) -> Result<R, Error> {
+    let done = space::inside(space, || Ok(work()));
+    done.map_err(|e| tried(segment, "enter its ipc namespace", &e))?
 }
 
 /// The segment itself, where it is still there and nobody uses it.
@@ -151,7 +221,7 @@ fn survivor(segment: &Segment) -> Result<Option<Attachment>, Error> {
 }
 
 /// Makes a segment, attached here; one that is to go with its last mapping will.
-fn fresh(shm: usize, segment: &Segment) -> Result<Made, Error> {
+fn fresh(segment: &Segment) -> Result<(i32, Attachment), Error> {
     if segment.key != 0 {
         let other = sysv::find(segment.key).map_err(|e| tried(segment, "look for its key", &e))?;
         if let Some(other) = other {
@@ -163,12 +233,11 @@ fn fresh(shm: usize, segment: &Segment) -> Result<Made, Error> {
     // Of real, saved, effective and file system ids the effective ones count.
     let [_, _, uid, _] = own.uids;
     let [_, _, gid, _] = own.gids;
-    let (id, memory) = if segment.creator == [uid, gid] {
-        create(segment, [uid, gid], |make| make())?
+    if segment.creator == [uid, gid] {
+        create(segment, [uid, gid], |make| make())
     } else {
-        create(segment, [uid, gid], |make| sysv::as_user(segment.creator, make))?
-    };
-    Ok(Made { shm, id, survived: false, stays: !segment.removed, memory: Some(memory) })
+        create(segment, [uid, gid], |make| sysv::as_user(segment.creator, make))
+    }
 }
 
 type Make<'a> = &'a (dyn Fn() -> io::Result<(i32, Attachment)> + Sync);

@@ -5,8 +5,11 @@
 //! everywhere, so the same image gives the same text.
 #![forbid(unsafe_code)]
 
+use std::collections::{BTreeSet, HashMap};
+
 use super::Mode;
 use super::facts::{self, ADDRESS_END};
+use super::segments;
 use crate::error::{Error, RestartError};
 use crate::image::{Body, ImageHead, PAGE, TaskState, Vdso};
 use crate::plan::{Flags, Plan};
@@ -105,7 +108,10 @@ fn facts(head: &ImageHead, plan: &Plan, body: &Body, mode: Mode) -> Result<Facts
     let cred = root.and_then(|live| body.objects.creds.get(live.cred));
     let dump_filter = root.and_then(|live| body.objects.mms.get(live.mm)).map(|mm| mm.flags >> 2);
     let terminal = facts::is_wanted(body).then_some(TERMINAL);
-    let handed = if terminal.is_some() { &[IMAGE, EVENTS, TERMINAL][..] } else { &[IMAGE, EVENTS] };
+    let spaces: BTreeSet<usize> = segments::owners(body)?.into_values().flatten().collect();
+    let ipcs: Vec<(usize, i32)> = spaces.into_iter().zip(TERMINAL + 1..).collect();
+    let mut handed = vec![IMAGE, EVENTS];
+    handed.extend(terminal.into_iter().chain(ipcs.iter().map(|&(_, fd)| fd)));
     Ok(Facts {
         layout,
         keep_pids: mode != Mode::NewPids,
@@ -115,7 +121,7 @@ fn facts(head: &ImageHead, plan: &Plan, body: &Body, mode: Mode) -> Result<Facts
         debug: None,
         log: None,
         kernel_restores: false,
-        staging: facts::staging(body, handed),
+        staging: facts::staging(body, &handed),
         caller: CALLER,
         vdso,
         region,
@@ -132,7 +138,8 @@ fn facts(head: &ImageHead, plan: &Plan, body: &Body, mode: Mode) -> Result<Facts
         timer_ids: true,
         own_timers: Vec::new(),
         dump_filter,
-        segments: std::collections::HashMap::new(),
+        segments: HashMap::new(),
+        ipcs,
         cred: cred.cloned().unwrap_or_default(),
         root: None,
         mntns: false,

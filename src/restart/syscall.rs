@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use super::facts::{self, Handed};
 use super::freezer::Freezer;
 use super::launch::{self, Tree};
+use super::segments::Segments;
 use super::watch::Watch;
 use super::{Mode, Options, Point, Restarted, check, feed, freezer, interrupt, source, taken};
 use crate::error::{Error, RestartError};
@@ -93,7 +94,8 @@ fn compile(
 ) -> Result<(Compiled, Region), Error> {
     let sender = events.sender().ok_or(RestartError::Arguments("no event channel"))?;
     super::load(|| {
-        let handed = Handed { image: pipe, base: 0, events: sender };
+        let segments = &Segments::default();
+        let handed = Handed { image: pipe, base: 0, events: sender, segments };
         let mut facts = facts::gather(options, plan, &Body::default(), &handed)?;
         facts.kernel_restores = true;
         facts.log = options.engine_log.map(|fd| fd.as_raw_fd());

@@ -4,10 +4,9 @@ use std::ffi::c_void;
 use std::fs;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
-use std::thread;
 
 use super::process;
-use super::signal::Blocked;
+use super::space::in_a_thread;
 
 /// Commands of shmctl(2), linux/shm.h.
 const SHM_LOCK: i32 = 11;
@@ -160,12 +159,7 @@ pub fn as_user<R: Send>(
         work()
     };
     let dumpable = process::own_settings().dumpable;
-    let result = thread::scope(|scope| {
-        let blocked = Blocked::all();
-        let started = thread::Builder::new().spawn_scoped(scope, changed);
-        drop(blocked);
-        started?.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-    });
+    let result = in_a_thread(changed);
     // A thread that becomes another user takes this from the whole process.
     if dumpable {
         // SAFETY: numbers.

@@ -14,6 +14,7 @@
 #include <sys/ioctl.h>
 #include <sys/ipc.h>
 #include <sys/mman.h>
+#include <sys/sem.h>
 #include <sys/shm.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -120,6 +121,18 @@ int main(int argc, char **argv)
 	} else if (!strcmp(mode, "segment-left")) {
 		segment(&id);
 		NEED(!unshare(CLONE_NEWIPC));
+	} else if (!strcmp(mode, "segment-alone")) {
+		NEED(!unshare(CLONE_NEWIPC));
+		NEED(shmget(IPC_PRIVATE, 1, 0600) >= 0);
+	} else if (!strcmp(mode, "semaphores-alone")) {
+		NEED(!unshare(CLONE_NEWIPC));
+		NEED(semget(IPC_PRIVATE, 1, 0600) >= 0);
+	} else if (!strcmp(mode, "segment-huge")) {
+		id = shmget(IPC_PRIVATE, 2 << 20, 0600 | SHM_HUGETLB);
+		NEED(id >= 0);
+		char *at = shmat(id, NULL, 0);
+		shmctl(id, IPC_RMID, NULL);
+		NEED(at != (char *)-1);
 	} else if (!strcmp(mode, "segment-opened") || !strcmp(mode, "segment-private")) {
 		char *at = segment(&id), path[64];
 		snprintf(path, sizeof path, "/proc/self/map_files/%lx-%lx", (long)at, (long)at + 4 * PAGE);

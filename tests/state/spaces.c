@@ -1,17 +1,32 @@
-/* uts and ipc namespaces of the tasks' own: names of the host, limits, and who is in which. */
+/* uts and ipc namespaces of the tasks' own: names of the host, limits, System V shared memory, and who is in which. */
 #include "state.h"
 #include <sched.h>
+#include <sys/ipc.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/shm.h>
 #include <sys/stat.h>
 
 struct told {
 	volatile int asked, answered;
 	char host[65], domain[65], sem[64];
 	ino_t uts, ipc;
+	/* Found by its key; and what the kernel says of it. */
+	int segment;
+	unsigned long attached;
+	char text[16];
+	int number;
+	/* How often both have been asked. */
+	int count;
 };
 static struct told *told;
 static int denied;
+
+#define KEY 0x7e5b0001
+#define SEGMENT_SIZE (2 * 4096 + 1)
+/* Shared memory of the inner namespace, and its number. */
+static char *segment;
+static int number;
 
 static ino_t space(const char *kind)
 {
@@ -49,6 +64,16 @@ static void serve(struct told *own)
 		read_line("/proc/sys/kernel/sem", own->sem, sizeof own->sem);
 		own->uts = space("uts");
 		own->ipc = space("ipc");
+		own->segment = shmget(KEY, 0, 0);
+		if (segment) {
+			struct shmid_ds now;
+			NEED(!shmctl(number, IPC_STAT, &now) && now.shm_segsz == SEGMENT_SIZE);
+			NEED(now.shm_perm.mode == 0620);
+			own->attached = now.shm_nattch;
+			memcpy(own->text, segment, sizeof own->text);
+			own->number = number;
+			own->count = __atomic_add_fetch((int *)(segment + 4096), 1, __ATOMIC_SEQ_CST);
+		}
 		own->answered = own->asked;
 	}
 }
@@ -89,6 +114,13 @@ static void setup(void)
 		write_line("/proc/sys/kernel/sem", "100 2000 30 40");
 		write_line("/proc/sys/kernel/shmmax", "1048576");
 		write_line("/proc/sys/kernel/msgmnb", "4321");
+		/* Not the number that the next one would have. */
+		for (int i = 0; i < 5; i++)
+			NEED(!shmctl(shmget(IPC_PRIVATE, 1, 0600), IPC_RMID, NULL));
+		number = shmget(KEY, SEGMENT_SIZE, IPC_CREAT | IPC_EXCL | 0620);
+		segment = shmat(number, NULL, 0);
+		NEED(number > 0 && segment != (void *)-1);
+		strcpy(segment, "inner memory");
 		if (fork() == 0) {
 			NEED(!prctl(PR_SET_PDEATHSIG, SIGKILL));
 			serve(&told[2]);
@@ -114,6 +146,13 @@ static void check(int generation)
 		NEED(told[i].uts != space("uts") && told[i].ipc != space("ipc"));
 	}
 	NEED(told[1].uts == told[2].uts && told[1].ipc == told[2].ipc);
+	NEED_EQ(told[1].count > told[2].count ? told[1].count : told[2].count, 2 * (generation + 1));
+	NEED(told[0].segment < 0 && shmget(KEY, 0, 0) < 0 && errno == ENOENT);
+	for (int i = 1; i < 3; i++) {
+		NEED_EQ(told[i].segment, told[i].number);
+		NEED_EQ(told[i].attached, 2);
+		NEED(!strcmp(told[i].text, "inner memory"));
+	}
 	read_line("/proc/sys/kernel/sem", text, sizeof text);
 	NEED(strcmp(text, told[1].sem));
 }

@@ -1,6 +1,7 @@
 /* System V shared memory: removed and not, of several processes, read only, twice and in parts. */
 #include "state.h"
 #include <pthread.h>
+#include <stdint.h>
 #include <sys/ipc.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -107,7 +108,7 @@ static void setup(void)
 	state_put("segment", text);
 	NEED(!atexit(remove_named));
 	removed.id = shmget(IPC_PRIVATE, SIZE, 0606);
-	parts.id = shmget(IPC_PRIVATE, SIZE, 0600);
+	parts.id = shmget(IPC_PRIVATE, SIZE, 0700);
 	NEED(removed.id >= 0 && parts.id >= 0);
 
 	both[0] = attach(removed.id, 0);
@@ -132,10 +133,12 @@ static void setup(void)
 	NEED(!shmctl(keyed.id, IPC_SET, &set));
 	locked = !shmctl(keyed.id, SHM_LOCK, NULL);
 
-	pieces = attach(parts.id, 0);
+	pieces = attach(parts.id, SHM_EXEC);
 	NEED(!shmctl(parts.id, IPC_RMID, NULL));
 	for (unsigned long i = 0; i < 5; i++)
 		pieces[i * PAGE] = (char)('a' + i);
+	/* ret */
+	pieces[PAGE + 1] = (char)0xc3;
 	NEED(!munmap(pieces + 2 * PAGE, PAGE));
 	NEED(!mprotect(pieces + 4 * PAGE, PAGE, PROT_READ));
 
@@ -177,6 +180,7 @@ static void check(int generation)
 	for (unsigned long i = 0; i < 5; i++)
 		NEED(i == 2 || pieces[i * PAGE] == (char)('a' + i));
 	NEED(madvise(pieces + 2 * PAGE, PAGE, MADV_NORMAL) && errno == ENOMEM);
+	((void (*)(void))(uintptr_t)(pieces + PAGE + 1))();
 	read_only(pieces + 4 * PAGE);
 	/* It was attached to be written. */
 	NEED(!mprotect(pieces + 4 * PAGE, PAGE, PROT_READ | PROT_WRITE));

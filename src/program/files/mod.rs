@@ -36,6 +36,9 @@ impl Compiler<'_> {
         keep.extend(self.facts.debug.zip(self.slots.debug()));
         keep.extend(self.facts.log.zip(self.slots.log()));
         keep.extend(self.facts.terminal.zip(self.slots.given_terminal()));
+        for &(ipc, fd) in &self.facts.ipcs {
+            keep.extend(self.slots.ipc(ipc).map(|slot| (fd, slot)));
+        }
         let mut free = 0;
         for &(fd, slot) in &keep {
             p.push(call(libc::SYS_dup3, &[fd as u64, slot as u64, libc::O_CLOEXEC as u64]));

@@ -73,6 +73,8 @@ pub(in crate::program) struct Slots {
     terminal: bool,
     files: HashMap<usize, i32>,
     shms: HashMap<usize, i32>,
+    /// ipc namespaces that have been made, by their index; the first slots of all.
+    ipcs: BTreeMap<usize, i32>,
     /// Slaves that are the controlling terminal of a session.
     terminals: HashMap<usize, i32>,
     /// For memfds that are sealed last: a descriptor that may do it.
@@ -103,6 +105,7 @@ impl Slots {
             terminal: facts.terminal.is_some(),
             files: HashMap::new(),
             shms: HashMap::new(),
+            ipcs: BTreeMap::new(),
             terminals: HashMap::new(),
             sealers: HashMap::new(),
             next: base + 3 + i32::from(facts.terminal.is_some()),
@@ -112,6 +115,10 @@ impl Slots {
             watches: Watches::default(),
             passages: Passages::default(),
         };
+        for &(ipc, _) in &facts.ipcs {
+            slots.ipcs.insert(ipc, slots.next);
+            slots.next += 1;
+        }
         let group_of = |file: usize| Group::of(&body.objects.files.get(file)?.kind);
         let mut users: BTreeMap<usize, usize> = BTreeMap::new();
         let mut tables = Vec::new();
@@ -212,6 +219,7 @@ impl Slots {
         let mut model = self.base_model();
         model.open.retain(|&fd| fd < self.base + 3);
         model.open.extend(self.given_terminal());
+        model.open.extend(self.ipcs.values());
         model
     }
 
@@ -245,6 +253,11 @@ impl Slots {
 
     pub(in crate::program) fn shm(&self, shm: usize) -> Option<i32> {
         self.shms.get(&shm).copied()
+    }
+
+    /// The descriptor of an ipc namespace that has been made.
+    pub(in crate::program) fn ipc(&self, ipc: usize) -> Option<i32> {
+        self.ipcs.get(&ipc).copied()
     }
 
     pub(super) fn sealer(&self, inode: usize) -> Option<i32> {
