@@ -4,40 +4,25 @@
 use std::path::Path;
 
 use usercr::error::ImageError;
-use usercr::image::{
-    Arch, HeadExtra, Header, ImageHead, PidTable, Reader, TaskIds, Vdso, write_head,
-};
+use usercr::image::{HeadExtra, ImageHead, PidTable, Reader, TaskIds, Vdso, write_head};
+
+#[path = "common/bare.rs"]
+mod bare;
 
 fn sample() -> ImageHead {
     let mut pids = PidTable { offset: 1, ..PidTable::default() };
     pids.push(&[100]);
     pids.push(&[101, 1]);
     pids.push(&[102, 2, 1]);
-    ImageHead {
-        header: Header {
-            arch_id: 2,
-            kernel: [6, 18, 0],
-            rev: 6,
-            constants: [16, 52, 64, 65, 65, 65, 65, 65, 65, 16, 4096, 19],
-            time: 1_700_000_000,
-            uflags: 1,
-            release: b"6.18.0".to_vec(),
-            version: b"#1 SMP".to_vec(),
-            machine: b"x86_64".to_vec(),
-        },
-        arch: Arch { has_fxsr: true, has_xsave: true, xstate_size: 832 },
-        lsm_name: b"lsm_none".to_vec(),
-        lsm_info: b"dummy".to_vec(),
-        pids,
-        tasks: vec![
-            TaskIds { pid: 1, ppid: 0, tgid: 1, pgid: 1, sid: 1, depth: 0 },
-            TaskIds { pid: 2, ppid: 1, tgid: 2, pgid: -4097, sid: 0, depth: 1 },
-        ],
-        extra: HeadExtra {
-            root_subreaper: true,
-            vdso: Some(Vdso { vdso_size: 8192, vvar_size: 16384, checksum: 7 }),
-        },
-    }
+    let tasks = vec![
+        TaskIds { pid: 1, ppid: 0, tgid: 1, pgid: 1, sid: 1, depth: 0 },
+        TaskIds { pid: 2, ppid: 1, tgid: 2, pgid: -4097, sid: 0, depth: 1 },
+    ];
+    let extra = HeadExtra {
+        root_subreaper: true,
+        vdso: Some(Vdso { vdso_size: 8192, vvar_size: 16384, checksum: 7 }),
+    };
+    ImageHead { extra, ..bare::head(pids, tasks) }
 }
 
 fn written(head: &ImageHead) -> Vec<u8> {

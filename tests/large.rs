@@ -55,7 +55,7 @@ fn many_pids_are_renumbered_at_once() {
         pids.push(&[pid, 7][..levels]);
     }
     let tasks = histories::head(&[[1, 0, 1, 1, 1]], 1, true).tasks;
-    let image: ImageHead = histories::with_tables(pids, tasks);
+    let image: ImageHead = histories::bare::head(pids, tasks);
     let mut bytes = Vec::new();
     write_head(&mut bytes, &image).unwrap();
     let new = (1..MANY).map(|pid| (pid, MANY - pid)).collect();

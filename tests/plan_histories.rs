@@ -112,7 +112,7 @@ fn any_tables(choices: &mut impl Choices) -> ImageHead {
         let sid = if outside { 0 } else { sid };
         tasks.push(TaskIds { pid, ppid, tgid, pgid, sid, depth: 0 });
     }
-    histories::with_tables(pids, tasks)
+    histories::bare::head(pids, tasks)
 }
 
 #[test]

@@ -10,6 +10,7 @@ use usercr::sys::vdso;
 
 #[path = "../histories/mod.rs"]
 pub mod histories;
+use histories::bare;
 
 const CODE: u64 = 0x40_0000;
 const DATA: u64 = 0x10_0000_0000;
@@ -89,11 +90,11 @@ pub struct Tasks<'a> {
 
 /// An image with the pids and tasks of `head`, whose other facts are made to suit this machine.
 pub fn write_head(file: &mut File, mut head: ImageHead, tasks: &Tasks<'_>) {
-    let filler = histories::with_tables(PidTable::default(), Vec::new());
+    let filler = bare::head(PidTable::default(), Vec::new());
     head.header = Header { release: b"test".to_vec(), ..filler.header };
     head.arch = filler.arch;
     head.lsm_name = filler.lsm_name;
-    head.lsm_info = b"dummy".to_vec();
+    head.lsm_info = filler.lsm_info;
     let body = body(&head, tasks);
     let mut out = std::io::BufWriter::new(file);
     write_image(&mut out, &head, &body, &mut Page(tasks.code.to_vec())).unwrap();
@@ -102,7 +103,7 @@ pub fn write_head(file: &mut File, mut head: ImageHead, tasks: &Tasks<'_>) {
 
 fn body(head: &ImageHead, tasks: &Tasks<'_>) -> Body {
     let count = head.tasks.len();
-    let live = live();
+    let live = bare::live(CODE);
     let state = |(index, ids): (usize, &TaskIds)| {
         let mut comm = [0; 16];
         let name = (tasks.name)(index);
@@ -134,35 +135,6 @@ fn body(head: &ImageHead, tasks: &Tasks<'_>) -> Body {
             creds: vec![cred(tasks.status)],
             ..Objects::default()
         },
-    }
-}
-
-/// A task at its first instruction.
-fn live() -> Live {
-    Live {
-        comm: [0; 16],
-        exit_signal: libc::SIGCHLD,
-        pdeath_signal: 0,
-        set_child_tid: 0,
-        clear_child_tid: 0,
-        altstack: (0, 0),
-        robust_list: 0,
-        restart_block: RestartBlock { function: 1, ..RestartBlock::default() },
-        cpu: Cpu { ip: CODE, flags: 0x202, orig_ax: u64::MAX, ..Cpu::default() },
-        fpu: None,
-        cred: 0,
-        namespaces: Namespaces::default(),
-        files: 0,
-        mm: 0,
-        fs: 0,
-        sighand: 0,
-        signal: 0,
-        pending: Pending::default(),
-        blocked: 0,
-        rseq: None,
-        settings: None,
-        timers: Vec::new(),
-        job_stop: None,
     }
 }
 

@@ -1,11 +1,13 @@
 //! Image heads from plain pid numbers, for tests, benchmarks and the fuzzer of the planner.
 #![allow(dead_code)]
 
+#[path = "../common/bare.rs"]
+pub mod bare;
 pub mod random;
 
 use std::collections::HashMap;
 
-use usercr::image::{Arch, HeadExtra, Header, ImageHead, PidTable, TaskIds};
+use usercr::image::{ImageHead, PidTable, TaskIds};
 
 /// The ids of one task as pid numbers: pid, ppid, tgid, pgid, sid; 0 is from outside.
 pub type Numbers = [i32; 5];
@@ -33,29 +35,5 @@ pub fn head(tasks: &[Numbers], offset: i32, shift_parents: bool) -> ImageHead {
         sid: tag(t[4], offset),
         depth: 0,
     };
-    with_tables(pids, tasks.iter().map(ids).collect())
-}
-
-/// A head with these tables; the rest is what any image has.
-pub fn with_tables(pids: PidTable, tasks: Vec<TaskIds>) -> ImageHead {
-    let header = Header {
-        arch_id: 2,
-        kernel: [6, 18, 0],
-        rev: 6,
-        constants: [16, 46, 64, 65, 65, 65, 65, 65, 65, 16, 4096, 19],
-        time: 1_300_000_000,
-        uflags: 1,
-        release: b"6.18.0".to_vec(),
-        version: b"#1 SMP".to_vec(),
-        machine: b"x86_64".to_vec(),
-    };
-    ImageHead {
-        header,
-        arch: Arch { has_fxsr: true, has_xsave: true, xstate_size: 832 },
-        lsm_name: b"lsm_none".to_vec(),
-        lsm_info: Vec::new(),
-        pids,
-        tasks,
-        extra: HeadExtra::default(),
-    }
+    bare::head(pids, tasks.iter().map(ids).collect())
 }

@@ -346,7 +346,7 @@ impl<'c, C: Choices> World<'c, C> {
             }
             stack.extend(process.children.iter().rev().filter(|&&c| self.processes[c].listed));
         }
-        let mut head = super::with_tables(table.pids, tasks);
+        let mut head = super::bare::head(table.pids, tasks);
         head.extra.root_subreaper = self.shape.subreaper;
         head
     }

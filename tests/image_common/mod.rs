@@ -1,6 +1,8 @@
 //! Images made up from nothing, for the tests of the image module.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr, dead_code)]
 
+#[path = "../common/bare.rs"]
+mod bare;
 mod files;
 mod maker;
 
@@ -43,25 +45,7 @@ pub fn head(tasks: Vec<TaskIds>) -> ImageHead {
     for index in 0..tasks.len() {
         pids.push(&[100 + index as i32]);
     }
-    ImageHead {
-        header: Header {
-            arch_id: 2,
-            kernel: [6, 18, 0],
-            rev: 6,
-            constants: [16, 44, 64, 65, 65, 65, 65, 65, 65, 16, 4096, 19],
-            time: 1_700_000_000,
-            uflags: 1,
-            release: b"6.18.0".to_vec(),
-            version: b"#1 SMP".to_vec(),
-            machine: b"x86_64".to_vec(),
-        },
-        arch: Arch { has_fxsr: true, has_xsave: true, xstate_size: 832 },
-        lsm_name: b"lsm_none".to_vec(),
-        lsm_info: b"dummy".to_vec(),
-        pids,
-        tasks,
-        extra: HeadExtra::default(),
-    }
+    bare::head(pids, tasks)
 }
 
 pub fn leader(tag: i32) -> TaskIds {
@@ -69,36 +53,12 @@ pub fn leader(tag: i32) -> TaskIds {
 }
 
 pub fn cpu() -> Cpu {
-    Cpu { flags: 0x202, orig_ax: u64::MAX, ip: 0x40_1000, sp: 0x7ffc_0000_0000, ..Cpu::default() }
+    Cpu { sp: 0x7ffc_0000_0000, ..bare::live(0x40_1000).cpu }
 }
 
 /// One task, one open file, one page: the worked example of the format document.
 pub fn smallest() -> (ImageHead, Body) {
-    let live = Live {
-        comm: *b"example\0\0\0\0\0\0\0\0\0",
-        exit_signal: 17,
-        pdeath_signal: 0,
-        set_child_tid: 0,
-        clear_child_tid: 0,
-        altstack: (0, 0),
-        robust_list: 0,
-        restart_block: RestartBlock { function: 1, ..RestartBlock::default() },
-        cpu: cpu(),
-        fpu: None,
-        cred: 0,
-        namespaces: Namespaces::default(),
-        files: 0,
-        mm: 0,
-        fs: 0,
-        sighand: 0,
-        signal: 0,
-        pending: Pending::default(),
-        blocked: 0,
-        rseq: None,
-        settings: None,
-        timers: Vec::new(),
-        job_stop: None,
-    };
+    let live = Live { comm: *b"example\0\0\0\0\0\0\0\0\0", cpu: cpu(), ..bare::live(0) };
     let page = Vma {
         start: 0x10_0000,
         end: 0x10_1000,
