@@ -9,13 +9,14 @@ mod generations;
 mod outer_terminal;
 
 use std::fs;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
 use std::time::Instant;
 
 use dump_common::cc;
-use generations::{LIMIT, MODES};
+use generations::{LIMIT, MODES, TICK, comm, is_here};
 use outer_terminal::Outer;
 use tempfile::TempDir;
 
@@ -74,6 +75,15 @@ fn save(pid: i32, folder: &Path) {
     assert!(output.status.success(), "{}", errors(&output));
     let bytes = fs::read(folder.join("image")).expect("the image");
     usercr::image::strict::check(&bytes[..]).expect("the image is as the format says");
+}
+
+/// Waits until nobody has this pid.
+fn await_gone(pid: i32) {
+    let deadline = Instant::now() + LIMIT;
+    while Path::new(&format!("/proc/{pid}")).exists() {
+        assert!(Instant::now() < deadline, "{pid} is still there: {:?}", comm(pid));
+        std::thread::sleep(TICK);
+    }
 }
 
 /// Restarts the image in a new terminal; None where the kernel does not let this user do it.
@@ -149,4 +159,359 @@ fn a_program_that_a_shell_has_started() {
         assert_eq!(outer.wait_for_end().code(), Some(42), "{}", outer.screen());
         outer.await_raw(false);
     }
+}
+
+#[test]
+fn a_shell_that_leads_the_session_of_its_terminal() {
+    for mode in MODES {
+        let folder = folder();
+        let mut outer = shell(folder.path());
+        let mut pid = outer.pid();
+        outer.type_in("sleep 1000\n");
+        outer.await_process("sleep", &['S']);
+        outer.type_in("\u{1a}");
+        outer.await_text("Stopped");
+        outer.await_text("ready> ");
+        outer.type_in("word=kept; cat\n");
+        let mut job = outer.await_process("cat", &['S']);
+        for generation in 1..=2u16 {
+            save(pid, folder.path());
+            if generation == 1 {
+                outer.wait_for_end();
+            }
+            await_gone(pid);
+            await_gone(job);
+            let Some(next) = restart(mode, folder.path(), 30) else { return };
+            outer = next;
+            // A job has the terminal: it takes lines, and the interrupt, which the shell does not.
+            pid = outer.await_process("bash", &['S']);
+            job = outer.await_process("cat", &['S']);
+            outer.type_in("line\n");
+            outer.await_text("line\r\nline\r\n");
+            outer.type_in("\u{3}");
+            outer.await_text("ready> ");
+            outer.type_in("jobs; stty size; echo $word $((40 + 2))\n");
+            outer.await_text("Stopped");
+            outer.await_text("sleep 1000");
+            outer.await_text("30 80");
+            outer.await_text("kept 42");
+            outer.await_text("ready> ");
+            outer.type_in("cat\n");
+            job = outer.wait_for("cat", |outer| {
+                let below = dump_common::descendants(outer.pid());
+                let is = |pid: i32| comm(pid).is_some_and(|comm| comm == "cat\n");
+                below.into_iter().find(|&pid| is(pid) && pid != job)
+            });
+            outer.type_in("typed before\n");
+            outer.await_text("typed before\r\ntyped before\r\n");
+        }
+        // Job control goes on: the interrupt ends cat, and the stopped job comes to the foreground.
+        outer.type_in("\u{3}");
+        outer.await_text("ready> ");
+        outer.type_in("fg\n");
+        outer.await_text("sleep 1000");
+        outer.await_process("sleep", &['S']);
+        outer.type_in("\u{1a}");
+        outer.await_text("Stopped");
+        outer.await_text("ready> ");
+        outer.type_in("fg\n");
+        outer.await_process("sleep", &['S']);
+        outer.type_in("\u{3}");
+        outer.await_text("ready> ");
+        outer.type_in("exit 9\n");
+        assert_eq!(outer.wait_for_end().code(), Some(9), "{}", outer.screen());
+        outer.await_raw(false);
+    }
+}
+
+#[test]
+fn an_editor_with_a_text_that_is_not_saved() {
+    if !is_here("vim") {
+        return;
+    }
+    for mode in MODES {
+        let folder = folder();
+        let mut outer = shell(folder.path());
+        outer.type_in("vim -u NONE -n text\n");
+        outer.await_text("[New");
+        outer.type_in("ifirst line\n");
+        outer.await_text("first line");
+        let mut pid = outer.await_process("vim", &['S']);
+        for generation in 1..=2 {
+            save(pid, folder.path());
+            let Some(next) = restart(mode, folder.path(), 30) else { return };
+            outer = next;
+            // It has drawn its screen again.
+            outer.await_text("first line");
+            outer.type_in(&format!("line {generation}\n"));
+            outer.await_text(&format!("line {generation}"));
+            pid = outer.await_process("vim", &['S']);
+        }
+        outer.type_in("\u{1b}:wq\n");
+        assert_eq!(outer.wait_for_end().code(), Some(0), "{}", outer.screen());
+        let text = fs::read_to_string(folder.path().join("text")).expect("the text");
+        assert_eq!(text, "first line\nline 1\nline 2\n\n");
+        outer.await_raw(false);
+    }
+}
+
+/// An image of the program, which a shell had started; its pid.
+fn saved_program(folder: &Path) -> i32 {
+    let mut outer = shell(folder);
+    outer.type_in(&format!("{}\n", program().display()));
+    outer.await_text("begun");
+    let pid = outer.await_process("tty_program", &['S']);
+    save(pid, folder);
+    outer.await_text("ready> ");
+    pid
+}
+
+/// The command that restarts the image, as a shell takes it.
+fn restart_line(folder: &Path) -> String {
+    let image = folder.join("image");
+    format!("{} restart --tty --new-pids {}\n", env!("CARGO_BIN_EXE_usercr"), image.display())
+}
+
+#[test]
+fn a_job_of_a_shell_stops_and_goes_on_with_its_tree() {
+    let folder = folder();
+    saved_program(folder.path());
+    let mut outer = shell(folder.path());
+    let before = outer.settings();
+    outer.type_in(&restart_line(folder.path()));
+    outer.await_text("size 24");
+    outer.type_in("one\n");
+    outer.await_text("got one");
+    outer.type_in("\u{1a}");
+    outer.await_process("tty_program", &['T']);
+    outer.await_text("Stopped");
+    outer.await_text("ready> ");
+    outer.type_in("echo still $((40 + 2))\n");
+    outer.await_text("still 42");
+    outer.await_text("ready> ");
+    outer.resize(50);
+    outer.type_in("fg\n");
+    outer.await_text("size 50");
+    outer.await_process("tty_program", &['S']);
+    outer.type_in("two\n");
+    outer.await_text("got two");
+    outer.type_in("exit 5\n");
+    outer.await_text("ready> ");
+    outer.type_in("echo status $?\n");
+    outer.await_text("status 5");
+    outer.await_text("ready> ");
+    assert_eq!(outer.settings(), before);
+    // In the background it waits until it has the terminal.
+    outer.type_in(&format!("{} &\n", restart_line(folder.path()).trim_end()));
+    outer.await_process("usercr", &['T']);
+    outer.await_text("ready> ");
+    outer.type_in("\n");
+    outer.await_text("Stopped");
+    outer.await_text("ready> ");
+    outer.type_in("fg\n");
+    outer.await_text("size 50");
+    outer.type_in("three\n");
+    outer.await_text("got three");
+    outer.type_in("exit 0\n");
+    outer.await_text("ready> ");
+}
+
+#[test]
+fn a_tree_that_was_stopped_goes_on_with_fg() {
+    let folder = folder();
+    let mut outer = shell(folder.path());
+    outer.type_in(&format!("{}\n", program().display()));
+    outer.await_text("begun");
+    outer.type_in("\u{1a}");
+    let pid = outer.await_process("tty_program", &['T']);
+    outer.await_text("Stopped");
+    save(pid, folder.path());
+    outer.await_text("ready> ");
+    outer.type_in(&restart_line(folder.path()));
+    outer.await_text("Stopped");
+    outer.await_process("tty_program", &['T']);
+    outer.type_in("fg\n");
+    outer.await_process("tty_program", &['S']);
+    outer.type_in("look\n");
+    // With an echo, which the shell did not have at its prompt; nor is that erase the program's.
+    outer.await_text("look\r\n");
+    outer.await_text(&AS_BEFORE.replace("erase 35", "erase 127"));
+    outer.type_in("exit 0\n");
+    outer.await_text("ready> ");
+}
+
+#[test]
+fn a_program_in_the_process_group_of_others() {
+    for mode in MODES {
+        let folder = folder();
+        // The shell is not interactive: what it starts is in its own group, which leads the session.
+        let mut sh = Command::new("sh");
+        sh.arg("-c").arg(format!("trap : INT; {}; exit 3", program().display()));
+        let mut outer = Outer::start(&mut clean(sh, folder.path()), 24);
+        outer.await_text("begun");
+        let pid = outer.await_process("tty_program", &['S']);
+        save(pid, folder.path());
+        let Some(mut outer) = restart(mode, folder.path(), 30) else { return };
+        outer.await_text("size 30");
+        outer.type_in("look\n");
+        outer.await_text(AS_BEFORE);
+        // One interrupt, not also one that the command passes on.
+        outer.type_in("\u{3}");
+        outer.await_text("interrupted");
+        outer.type_in("one\n");
+        outer.await_text("got one");
+        assert_eq!(outer.count("interrupted"), 0, "{}", outer.screen());
+        assert_eq!(outer.screen().matches("interrupted").count(), 1);
+        // Nobody could continue the command, so it does not stop, and neither does the tree.
+        outer.type_in("\u{1a}");
+        outer.type_in("two\n");
+        outer.await_text("got two");
+        outer.type_in("exit 0\n");
+        assert_eq!(outer.wait_for_end().code(), Some(0), "{}", outer.screen());
+    }
+}
+
+#[test]
+fn raw_bytes_pass_as_they_are_and_settings_are_those_of_the_image() {
+    for mode in MODES {
+        let folder = folder();
+        let mut outer = shell(folder.path());
+        outer.type_in(&format!("{}\n", program().display()));
+        outer.await_text("begun");
+        outer.type_in("raw\n");
+        outer.await_text("raw\r\n");
+        outer.type_in("a");
+        outer.await_text("<97>");
+        let pid = outer.await_process("tty_program", &['S']);
+        save(pid, folder.path());
+        let Some(mut outer) = restart(mode, folder.path(), 30) else { return };
+        outer.await_text("size 30");
+        outer.type_in("\u{3}\u{1a}\u{1c}\u{4}\r\u{13}\u{11}\u{7f}");
+        outer.await_text("<3><26><28><4><13><19><17><127>");
+        outer.type_in("q");
+        outer.await_text("cooked\r\n");
+        outer.type_in("look\n");
+        outer.await_text(AS_BEFORE);
+        outer.type_in("\u{4}");
+        // The end of its input.
+        assert_eq!(outer.wait_for_end().code(), Some(7), "{}", outer.screen());
+    }
+}
+
+#[test]
+fn a_signal_to_the_command_puts_the_terminal_back() {
+    let folder = folder();
+    saved_program(folder.path());
+    for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT] {
+        let mut command = usercr();
+        command.args(["restart", "--tty", "--new-pids"]).arg(folder.path().join("image"));
+        let mut outer = Outer::start(&mut clean(command, folder.path()), 30);
+        let before = outer.settings();
+        outer.await_text("size 30");
+        assert_ne!(outer.settings(), before);
+        let below = dump_common::descendants(outer.pid());
+        let program = outer.await_process("tty_program", &['S']);
+        // SAFETY: a signal to a child that has not been reaped.
+        unsafe { libc::kill(outer.pid(), signal) };
+        let status = outer.wait_for_end();
+        assert_eq!(status.signal(), Some(signal), "{status}: {}", outer.screen());
+        assert_eq!(outer.settings(), before);
+        // The tree's terminal has hung up, as if a window had been closed.
+        await_gone(program);
+        below.into_iter().for_each(await_gone);
+    }
+}
+
+#[test]
+fn who_is_ended_by_a_signal_ends_the_command_by_it() {
+    let folder = folder();
+    saved_program(folder.path());
+    let mut outer = restart(&["--new-pids"], folder.path(), 30).expect("that needs no rights");
+    let before = libc::ICANON | libc::ISIG;
+    outer.await_text("size 30");
+    outer.type_in("\u{1c}");
+    assert_eq!(outer.wait_for_end().signal(), Some(libc::SIGQUIT), "{}", outer.screen());
+    assert_eq!(outer.settings().0[3] & before, before);
+}
+
+#[test]
+fn standard_input_will_do_where_the_command_has_no_terminal() {
+    let folder = folder();
+    saved_program(folder.path());
+    let mut command = Command::new("setsid");
+    command.args(["--wait", env!("CARGO_BIN_EXE_usercr"), "restart", "--tty", "--new-pids"]);
+    command.arg(folder.path().join("image"));
+    let mut outer = Outer::start(&mut clean(command, folder.path()), 30);
+    outer.await_text("size 30");
+    outer.type_in("look\n");
+    outer.await_text(AS_BEFORE);
+    outer.type_in("exit 6\n");
+    assert_eq!(outer.wait_for_end().code(), Some(6), "{}", outer.screen());
+    outer.await_raw(false);
+}
+
+#[test]
+fn what_cannot_be_is_refused() {
+    let folder = folder();
+    let pid = saved_program(folder.path());
+    let image = folder.path().join("image");
+    let run = |args: &[&str]| {
+        let mut command = usercr();
+        command.arg("restart").args(args).arg(&image).stdin(Stdio::null());
+        let lead = || {
+            // SAFETY: a system call without arguments.
+            unsafe { libc::setsid() };
+            Ok(())
+        };
+        // SAFETY: only a system call is made after the fork.
+        unsafe { command.pre_exec(lead) };
+        let output = command.output().expect("usercr runs");
+        (output.status.code(), errors(&output))
+    };
+    let (status, text) = run(&["--new-pids"]);
+    let wanted = format!(
+        "usercr: task 0 (pid {pid}): descriptor 0: the terminal was not the tree's own, and none is \
+         given\nwith --tty the terminal of this command takes its place\n"
+    );
+    assert_eq!((status, text), (Some(1), wanted));
+    let (status, text) = run(&["--tty", "--new-pids"]);
+    let wanted = "usercr: this command has no terminal that could take the place of the tree's\n";
+    assert_eq!((status, text.as_str()), (Some(1), wanted));
+    let (status, text) = run(&["--tty", "--detach"]);
+    assert_eq!(status, Some(2));
+    assert!(text.contains("'--tty' cannot be used with '--detach'"), "{text}");
+}
+
+#[test]
+fn a_failure_of_the_restart_is_told_in_a_terminal_that_is_as_it_was() {
+    let folder = folder();
+    let image = folder.path().join("image");
+    fs::write(&image, "no image").expect("a file");
+    let mut command = usercr();
+    command.args(["restart", "--tty"]).arg(&image);
+    let mut outer = Outer::start(&mut clean(command, folder.path()), 24);
+    let before = outer.settings();
+    assert_eq!(outer.wait_for_end().code(), Some(1));
+    assert!(outer.screen().starts_with("usercr: image"), "{}", outer.screen());
+    assert_eq!(outer.settings(), before);
+}
+
+#[test]
+fn a_second_terminal_is_refused_by_name() {
+    let folder = folder();
+    let mut other = shell(folder.path());
+    other.type_in("tty\n");
+    let name = other.wait_for("its name", |outer| {
+        let text = outer.so_far().split("/dev/pts/").nth(1)?.split_once(char::is_whitespace)?.0;
+        Some(format!("/dev/pts/{text}"))
+    });
+    let mut outer = shell(folder.path());
+    outer.type_in(&format!("{} 5<{name}\n", program().display()));
+    outer.await_text("begun");
+    let pid = outer.await_process("tty_program", &['S']);
+    let output = checkpoint(&["--tty"], pid, folder.path());
+    let text = errors(&output);
+    let wanted = "its terminal is held by a process outside the tree, and so is that of descriptor";
+    assert!(!output.status.success() && text.contains(wanted), "{text}");
+    assert!(!text.contains("with --tty"), "{text}");
 }

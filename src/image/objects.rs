@@ -238,6 +238,13 @@ pub struct Outside {
     pub foreground: i32,
 }
 
+impl Outside {
+    /// Whether others than the tree had the terminal, who have set it as they wanted: a shell at its prompt, for one.
+    pub fn is_lent(&self) -> bool {
+        self.controls && self.foreground == 0
+    }
+}
+
 /// The controlling terminal of a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Terminal {

@@ -52,6 +52,10 @@ pub fn start() -> Result<Side, Error> {
     let own = own_terminal()?;
     let failed = |what: &'static str| move |e: io::Error| Error::from(SysError::new(what, e));
     let (master, slave) = terminal::pair().map_err(failed("make a terminal"))?;
+    // What a tree starts with that did not have its terminal.
+    let found = terminal::settings(&own).map_err(failed("read the settings of the terminal"))?;
+    terminal::set_line(&slave, &found.termios).map_err(failed("set a terminal"))?;
+    terminal::set_window(&slave, found.window).map_err(failed("set a terminal"))?;
     let (relay, tree) = UnixStream::pair().map_err(failed("make a socket"))?;
     let signals = passing::signals().map_err(failed("read signals"))?;
     match session::fork().map_err(failed("start a process"))? {

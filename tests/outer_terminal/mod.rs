@@ -1,5 +1,4 @@
 //! A terminal with a command in it, as a terminal emulator has it.
-#![allow(dead_code, reason = "used in part")]
 #![allow(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::fs::File;
@@ -153,6 +152,11 @@ impl Outer {
             assert!(Instant::now() < deadline, "it does not end: {}", self.screen);
             std::thread::sleep(TICK);
         }
+    }
+
+    /// What stood on the screen when it was looked at last.
+    pub fn so_far(&self) -> &str {
+        &self.screen
     }
 
     /// What stands on the screen.

@@ -50,7 +50,9 @@ impl Compiler<'_> {
             master
         });
         let slave = self.open_slave(p, model, master, libc::O_RDWR);
-        self.set_line(p, slave, pty);
+        if !pty.outside.is_some_and(|outside| outside.is_lent()) {
+            self.set_line(p, slave, pty);
+        }
         if let Some(slot) = self.slots.terminal(index) {
             p.push(call(libc::SYS_dup3, &[slave as u64, slot as u64, libc::O_CLOEXEC as u64]));
             model.open.insert(slot);
