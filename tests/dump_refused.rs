@@ -2,12 +2,15 @@
 
 mod dump_common;
 
+use std::ffi::CString;
 use std::fs::File;
 use std::io::{Read, Seek, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -15,8 +18,8 @@ use dump_common::Victim;
 use usercr::dump::{self, Options};
 use usercr::error::Error;
 use usercr::report::Report;
-use usercr::sys::process;
 use usercr::sys::ptrace::{self, Tracee};
+use usercr::sys::{process, procfs};
 
 /// Checkpoints `pid`, which must fail without writing anything.
 fn refusal(pid: i32) -> Error {
@@ -81,6 +84,107 @@ fn pidfds() {
     let gone = process::pidfd(child.id() as i32).expect("pidfd");
     child.wait().expect("it ends");
     refused_for_input(gone.into(), &[object, "its process has ended and has been waited for"]);
+}
+
+/// An inotify file with watches.
+fn inotify(paths: &[&Path], mask: u32) -> OwnedFd {
+    // SAFETY: flags only; the descriptor is nobody else's.
+    let file = unsafe { OwnedFd::from_raw_fd(libc::inotify_init1(libc::IN_CLOEXEC)) };
+    for path in paths {
+        let path = CString::new(path.as_os_str().as_bytes()).expect("a path");
+        // SAFETY: a valid C string.
+        let wd = unsafe { libc::inotify_add_watch(file.as_raw_fd(), path.as_ptr(), mask) };
+        assert!(wd > 0, "{}", std::io::Error::last_os_error());
+    }
+    file
+}
+
+/// Whether files can be opened by their handles: CAP_DAC_READ_SEARCH.
+fn may_search() -> bool {
+    let status = procfs::read("/proc/self/status").expect("status");
+    procfs::status(&status).expect("status").caps[2] & 1 << 2 != 0
+}
+
+#[test]
+fn inotify_files() {
+    const OBJECT: &str = "descriptor 0 (anon_inode:inotify)";
+    let folder = tempfile::tempdir().expect("folder");
+    let file = folder.path().join("file");
+    File::create(&file).expect("file");
+    let told = inotify(&[folder.path()], libc::IN_DELETE);
+    std::fs::remove_file(&file).expect("remove");
+    refused_for_input(told.into(), &[OBJECT, "32 bytes of events wait in it to be read"]);
+
+    let of_proc = inotify(&[Path::new("/proc/self")], libc::IN_MOVE);
+    let reason = "what its watch 1 watches is a file of /proc";
+    refused_for_input(of_proc.into(), &[OBJECT, reason]);
+
+    // It is still there for who has it open.
+    let open = File::create(&file).expect("file");
+    let deleted = inotify(&[folder.path(), &file], libc::IN_MOVE);
+    std::fs::remove_file(&file).expect("remove");
+    let reason = match may_search() {
+        true => "what its watch 2 watches has been deleted",
+        false => "what its watch 2 watches cannot be looked for without CAP_DAC_READ_SEARCH",
+    };
+    refused_for_input(deleted.into(), &[OBJECT, reason]);
+    drop(open);
+
+    // Its contents are read for the image, and that is told.
+    let open = File::options().read(true).write(true).create_new(true).open(&file).expect("file");
+    let told = inotify(&[folder.path()], libc::IN_OPEN);
+    std::fs::remove_file(&file).expect("remove");
+    let mut command = Command::new("sleep");
+    command.arg("600").stdin(told).stdout(open).stderr(Stdio::null());
+    let reason = "bytes of events wait in it to be read";
+    refused(&mut Victim::start_with(&mut command), &[OBJECT, reason]);
+
+    let far = inotify(&[], 0);
+    let path = CString::new(folder.path().as_os_str().as_bytes()).expect("a path");
+    let fd = far.as_raw_fd();
+    for count in 1..=65537 {
+        // SAFETY: a valid C string, and room for one event without a name.
+        unsafe {
+            let wd = libc::inotify_add_watch(fd, path.as_ptr(), libc::IN_CREATE);
+            assert_eq!(wd, count);
+            if count < 65537 {
+                let mut event = [0u8; 16];
+                assert_eq!(libc::inotify_rm_watch(fd, wd), 0);
+                assert_eq!(libc::read(fd, event.as_mut_ptr().cast(), 16), 16);
+            }
+        }
+    }
+    let reason = "its watch 65537 has a number above 65536";
+    refused_for_input(far.into(), &[OBJECT, reason]);
+}
+
+/// What nobody in the tree uses is found by its handle only.
+#[test]
+fn watches_that_may_not_be_looked_for() {
+    /// Of capabilities(7), and linux/capability.h.
+    const DAC_READ_SEARCH: u32 = 2;
+    const VERSION_3: u32 = 0x2008_0522;
+    let folder = tempfile::tempdir().expect("folder");
+    let file = inotify(&[folder.path()], libc::IN_OPEN);
+    let drop_it = || {
+        let mut header = [VERSION_3, 0];
+        let mut sets = [0u32; 6];
+        // SAFETY: the header and two structures of three words each, as version 3 has them.
+        unsafe {
+            let (header, sets) = (header.as_mut_ptr(), sets.as_mut_ptr());
+            assert_eq!(libc::syscall(libc::SYS_capget, header, sets), 0);
+            *sets &= !(1 << DAC_READ_SEARCH);
+            assert_eq!(libc::syscall(libc::SYS_capset, header, sets), 0);
+        }
+    };
+    let reason = "what its watch 1 watches cannot be looked for without CAP_DAC_READ_SEARCH";
+    std::thread::scope(|scope| {
+        // Capabilities are a thread's own.
+        scope.spawn(|| {
+            drop_it();
+            refused_for_input(file.into(), &["descriptor 0 (anon_inode:inotify)", reason]);
+        });
+    });
 }
 
 /// Connections that have not been accepted, by whom, and what cannot wait in a socket.

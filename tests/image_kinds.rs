@@ -8,7 +8,7 @@ use libc::EINVAL;
 use usercr::image::records::{self, FIRST_EXTRA, Kind};
 use usercr::image::{
     Body, Descriptor, EpollItem, FileKind, FileLock, FileOwner, Guard, ImageHead, LockKind,
-    OpenFile, Owner, PAGE, ProcessLock, Segment, Shm, TimerFd, VmaKind,
+    OpenFile, Owner, PAGE, ProcessLock, Segment, Shm, TimerFd, VmaKind, Watch,
 };
 
 /// The smallest image, with a file of this kind.
@@ -26,6 +26,11 @@ fn pidfd() -> FileKind {
     FileKind::PidFd { task: 0, thread: false }
 }
 
+fn inotify() -> FileKind {
+    let watch = |wd, path: &str| Watch { wd, mask: 2, mode: 0o40755, path: path.into() };
+    FileKind::Inotify { watches: vec![watch(2, "/a"), watch(3, "/b")] }
+}
+
 /// The image is refused with EINVAL and a message that has `text` in it.
 fn refused(records: &[Record], text: &str) {
     let error = read(&join(records)).expect_err("the image was taken");
@@ -40,6 +45,12 @@ fn values_that_cannot_be_are_refused() {
         (timer(), records::TIMERFD, 12, &[4], "flags 0x4"),
         (pidfd(), records::PIDFD, 8, &[2], "tag 2 is the pid of no task"),
         (pidfd(), records::PIDFD, 12, &[2], "thread 2, must be 0 or 1"),
+        (inotify(), records::INOTIFY, 8, &[1, 0, 1], "65537 watches, at most 65536"),
+        (inotify(), records::WATCH, 8, &[0], "watch 0, must be 1 to 65536"),
+        (inotify(), records::WATCH, 8, &[1, 0, 1], "watch 65537, must be 1 to 65536"),
+        (inotify(), records::WATCH, 8, &[4], "watch 3, must be 5 to 65536"),
+        (inotify(), records::WATCH, 12, &[0, 0x20], "mask 0x2000"),
+        (inotify(), records::INOTIFY, 8, &[1], "record of type 10073 (WATCH)"),
         (timer(), records::FILE, 8, &[6], "file of type 6 that is something else too"),
         (timer(), records::FILE_NAME, 8, b"x", "absolute path"),
     ];

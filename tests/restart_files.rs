@@ -97,6 +97,9 @@ fn files_must_be_as_they_were() {
     refused(folder, "program", copy, &task(0, "program", code));
     let anew = "it has to be made anew in its directory: No such file";
     refused(folder, "dir", nothing, &task(0, "dir/deleted", anew));
+    refused(folder, "watched", nothing, &task(0, "watched", gone));
+    let watched = "it is watched, and is something else than at the checkpoint";
+    refused(folder, "watched", file_instead, &task(0, "watched", watched));
     let here = format!("{}: {gone}", folder.join("here").display());
     refused(folder, "here", nothing, &here);
 

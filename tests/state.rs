@@ -32,6 +32,7 @@ states! {
     futexes,
     gone_leader,
     inet,
+    inotify,
     limits,
     locked,
     locks,

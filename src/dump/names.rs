@@ -12,10 +12,10 @@ use std::path::PathBuf;
 
 use crate::error::DumpError;
 use crate::image::Was;
-use crate::sys::procfs;
+use crate::sys::{mount, procfs};
 
 /// What /proc puts behind the path of a file that has no name any more.
-const DELETED: &[u8] = b" (deleted)";
+pub(super) const DELETED: &[u8] = b" (deleted)";
 
 /// Why a path does not lead to a file any more.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,6 +83,8 @@ pub(super) struct Names {
     proc_device: Option<u64>,
     /// Ids of the mounts that paths lead through.
     mounts: HashSet<u32>,
+    /// File systems, whether all of one is seen, and by which path of the checkpointer.
+    places: Vec<(u64, bool, PathBuf)>,
 }
 
 impl Names {
@@ -102,8 +104,21 @@ impl Names {
         // A task sees those below its root directory only.
         let path = if same { "/proc/self/mountinfo" } else { &format!("/proc/{root}/mountinfo") };
         let mounts = procfs::read(path).map_err(DumpError::task(root, format!("read {path}")))?;
-        let mounts = procfs::mount_ids(&mounts);
-        Ok(Names { prefix: prefix.into_bytes(), known: HashMap::new(), proc_device, mounts })
+        let mounts = mount::mounts(&mounts);
+        let base = if same { String::new() } else { format!("/proc/{root}/root") };
+        let place = |mount: &mount::Mount| {
+            let path = [base.as_bytes(), &mount.point].concat();
+            (mount.device, mount.root == b"/", PathBuf::from(OsStr::from_bytes(&path)))
+        };
+        let places = mounts.iter().map(place).collect();
+        let mounts = mounts.iter().map(|mount| mount.id).collect();
+        Ok(Names {
+            prefix: prefix.into_bytes(),
+            known: HashMap::new(),
+            proc_device,
+            mounts,
+            places,
+        })
     }
 
     /// Whether the root task sees the mount with this id.
@@ -123,6 +138,13 @@ impl Names {
         });
         self.known.insert(path.to_vec(), found);
         found
+    }
+
+    /// Directories of the checkpointer on this file system, first those that see all of it.
+    pub fn places(&self, device: u64) -> Vec<PathBuf> {
+        let (whole, part): (Vec<_>, Vec<_>) =
+            self.places.iter().filter(|place| place.0 == device).partition(|place| place.1);
+        whole.into_iter().chain(part).map(|place| place.2.clone()).collect()
     }
 
     /// Whether this is the device of /proc.
@@ -183,7 +205,7 @@ impl Names {
     }
 
     /// The path as the checkpointer sees it.
-    fn seen(&self, path: &[u8]) -> PathBuf {
+    pub fn seen(&self, path: &[u8]) -> PathBuf {
         PathBuf::from(OsStr::from_bytes(&[self.prefix.as_slice(), path].concat()))
     }
 }

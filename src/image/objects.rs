@@ -128,6 +128,11 @@ pub enum FileKind {
         /// Whether it is of one thread (PIDFD_THREAD).
         thread: bool,
     },
+    /// See inotify(7) (extra record). No events wait in it.
+    Inotify {
+        /// Ascending by number.
+        watches: Vec<Watch>,
+    },
     /// See epoll(7).
     Epoll {
         /// By descriptor and file no two are equal.
@@ -157,6 +162,26 @@ impl EpollItem {
     pub fn is_spent(&self) -> bool {
         self.events & libc::EPOLLONESHOT as u32 != 0 && self.events & !EpollItem::MANNERS == 0
     }
+}
+
+/// A file of which an inotify file tells events.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Watch {
+    /// Its number, 1 to [`Watch::MOST`].
+    pub wd: i32,
+    /// Events and manners ([`Watch::MASK`]).
+    pub mask: u32,
+    /// st_mode of the file: its type counts.
+    pub mode: u32,
+    /// Absolute path, without NUL; symbolic links are not followed at its end.
+    pub path: Vec<u8>,
+}
+
+impl Watch {
+    /// Largest number: a restart has to count up to it.
+    pub const MOST: i32 = 65536;
+    /// Bits that a mask can have: IN_* of inotify(7).
+    pub const MASK: u32 = libc::IN_ALL_EVENTS | libc::IN_EXCL_UNLINK | libc::IN_ONESHOT;
 }
 
 /// A timer that is read as a file.

@@ -47,7 +47,7 @@ mod kinds {
         SOCKET_MORE = 10041; SOCKET_OPTIONS = 10042;
         JOB_STOP = 10051;
         POSIX_TIMER = 10061; GUARDS = 10062; SEGMENT = 10063;
-        PIDFD = 10071;
+        PIDFD = 10071; INOTIFY = 10072; WATCH = 10073;
         TTY_OUTSIDE = 10081;
     }
 

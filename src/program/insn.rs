@@ -195,4 +195,7 @@ pub enum Stage {
     /// Every task but those that are still to change it is in its process group; then one more at a time.
     /// Only where there are such tasks. Nobody waits for the coordinator.
     Joined = 7,
+    /// Nothing of the restart is open any more. Only where events of files are to be told (inotify); nobody waits
+    /// for the coordinator.
+    Closed = 8,
 }

@@ -71,6 +71,7 @@ impl Compiler<'_> {
         self.late_files(&mut p, 0, live);
         self.timers(&mut p, live);
         self.posix_timers(&mut p, live, false);
+        self.watch_paths(&mut p, 0, live, false);
         self.change_root(&mut p, live);
         self.settings(&mut p, live);
         self.prctl(&mut p, libc::PR_SET_PDEATHSIG, live.pdeath_signal as u64);

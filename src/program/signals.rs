@@ -111,6 +111,7 @@ impl Compiler<'_> {
             self.late_files(p, task, live);
             self.timers(p, live);
             self.posix_timers(p, live, true);
+            self.watch_paths(p, task, live, true);
             self.change_root(p, live);
         }
         self.settings(p, live);

@@ -15,7 +15,7 @@ use std::path::Path;
 
 use super::{Options, facts};
 use crate::error::{Error, RestartError, SysError};
-use crate::image::{Body, FileKind, Fs, Inode, Live, OpenFile, Origin, TaskState, VmaKind};
+use crate::image::{Body, FileKind, Fs, Inode, Live, OpenFile, Origin, TaskState, VmaKind, Watch};
 use crate::plan::Plan;
 use crate::program::memory::vm;
 use crate::sys::inspect;
@@ -81,6 +81,11 @@ pub fn check(plan: &Plan, body: &Body, options: &Options<'_>) -> Result<(), Erro
             else {
                 continue;
             };
+            if let FileKind::Inotify { watches } = &open.kind {
+                for watch in watches {
+                    look.watched(watch).map_err(|fault| refuse(&watch.path, fault))?;
+                }
+            }
             look.file(body, open, how).map_err(|fault| refuse(name(body, open), fault))?;
         }
         if let Some(fs) = body.objects.fss.get(live.fs).filter(|_| seen_fss.insert(live.fs)) {
@@ -179,6 +184,18 @@ impl Look {
             self.open(path, flags & libc::O_ACCMODE)?;
         }
         Ok(())
+    }
+
+    /// A file whose events will be told.
+    fn watched(&self, watch: &Watch) -> Result<(), Fault> {
+        if FRESH.iter().any(|place| watch.path.starts_with(place)) {
+            return Ok(());
+        }
+        let meta = self.open(&watch.path, libc::O_PATH | libc::O_NOFOLLOW)?.metadata()?;
+        match (meta.mode() ^ watch.mode) & libc::S_IFMT {
+            0 => Ok(()),
+            _ => Err(Fault::changed("it is watched, and is something else than at the checkpoint")),
+        }
     }
 
     /// A file that will be made anew.

@@ -39,6 +39,8 @@ pub mod remote;
 
 pub mod inspect;
 
+pub mod watch;
+
 /// Mount namespace, root directory and mounts of this process.
 pub mod mount;
 

@@ -367,14 +367,6 @@ pub fn fdinfo(data: &[u8]) -> Option<FdInfo> {
     Some(FdInfo { position, flags, text: text.into_owned() })
 }
 
-/// Parses /proc/PID/mountinfo: the ids of the mounts.
-pub fn mount_ids(data: &[u8]) -> std::collections::HashSet<u32> {
-    let lines = data.split(|&b| b == b'\n');
-    let first =
-        |line: &[u8]| std::str::from_utf8(line.split(|&b| b == b' ').next()?).ok()?.parse().ok();
-    lines.filter_map(first).collect()
-}
-
 /// Names in /proc/PID/limits, in the order of the RLIMIT_* numbers.
 const LIMITS: [&str; 16] = [
     "Max cpu time",

@@ -107,13 +107,14 @@ impl Maker {
     }
 
     fn nameless(&mut self) -> FileKind {
-        match self.random.below(5) {
+        match self.random.below(6) {
             // See `epoll_items`.
             3 => FileKind::Epoll { items: Vec::new() },
             0 => FileKind::EventFd {
                 count: self.random.below(u64::MAX),
                 semaphore: self.random.one_in(2),
             },
+            5 => FileKind::Inotify { watches: self.watches() },
             4 => FileKind::PidFd {
                 task: self.random.below(self.tasks as u64) as usize,
                 thread: true,
@@ -127,6 +128,21 @@ impl Maker {
                 ticks: self.random.word(),
             }),
         }
+    }
+
+    fn watches(&mut self) -> Vec<Watch> {
+        let mut watches = Vec::new();
+        let mut wd = 0;
+        while self.random.one_in(2) {
+            wd += 1 + self.random.below(100) as i32;
+            watches.push(Watch {
+                wd,
+                mask: self.random.word() as u32 & Watch::MASK,
+                mode: self.random.word() as u32,
+                path: self.path(),
+            });
+        }
+        watches
     }
 
     /// A socket that stands alone, or the second of a pair: the first is made in front of it.

@@ -1,5 +1,6 @@
-/* A program with files of all kinds: read, written, mapped, deleted; it runs as a copy of itself. */
+/* A program with files of all kinds: read, written, mapped, deleted, watched; it runs as a copy of itself. */
 #include "../state/state.h"
+#include <sys/inotify.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
@@ -18,6 +19,10 @@ static int make(const char *name)
 
 static void setup(void)
 {
+	int watch = inotify_init1(0);
+	NEED(watch >= 0 && !mkdir("watched", 0700));
+	NEED_EQ(inotify_add_watch(watch, "watched", IN_MOVE), 1);
+	NEED(make("watched/open") >= 0);
 	close(make("read"));
 	reader = open("read", O_RDONLY);
 	writer = make("write");

@@ -131,6 +131,7 @@ pub fn what(kind: &FileKind, objects: &Objects) -> (&'static str, String) {
         FileKind::TimerFd(timer) => ("timerfd", format!("timerfd, clock {}", timer.clock)),
         FileKind::Epoll { items } => ("epoll", format!("epoll, {} items", items.len())),
         FileKind::PidFd { task, .. } => ("pidfd", format!("pidfd of task {task}")),
+        FileKind::Inotify { watches } => ("inotify", format!("inotify, {} watches", watches.len())),
         FileKind::SignalFd { .. } => ("signalfd", "signalfd".to_owned()),
     }
 }

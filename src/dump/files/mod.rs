@@ -4,6 +4,7 @@
 //! [`Socket`]s. Never: a byte taken out of a pipe or socket.
 
 mod epoll;
+mod inotify;
 mod locks;
 mod pidfds;
 mod pipes;
@@ -25,7 +26,7 @@ use super::names::{self, Names};
 use crate::error::DumpError;
 use crate::image::{Descriptor, FileKind, FileTable, Inode, OpenFile, Pipe, Pty, Socket};
 use crate::sys::procfs;
-use crate::sys::{inspect, kcmp, process};
+use crate::sys::{inspect, kcmp, process, watch};
 use pipes::Ends;
 pub use terminals::HELD_OUTSIDE;
 pub(super) use unnamed::Key;
@@ -69,6 +70,7 @@ pub(super) struct Files {
     /// Timers, with a descriptor of each.
     timers: Vec<(usize, Holder)>,
     epolls: Vec<epoll::Unresolved>,
+    inotifies: Vec<inotify::Unresolved>,
     pidfds: Vec<pidfds::Unresolved>,
     /// Files that can send signals.
     senders: Vec<(usize, Holder)>,
@@ -175,6 +177,7 @@ impl Files {
             ends: Vec::new(),
             timers: Vec::new(),
             epolls: Vec::new(),
+            inotifies: Vec::new(),
             pidfds: Vec::new(),
             senders: Vec::new(),
             pipe_index: HashMap::new(),
@@ -229,6 +232,11 @@ impl Files {
         }
         match file.kind {
             FileKind::TimerFd(_) => self.timers.push((object, holder)),
+            FileKind::Inotify { .. } => {
+                let lines = watch::lines(&seen.info);
+                let lines = lines.ok_or_else(|| facts.malformed(&format!("fdinfo/{}", seen.fd)))?;
+                self.inotifies.push(inotify::Unresolved { object, holder, lines });
+            }
             FileKind::PidFd { .. } => {
                 let pid = pidfds::pid(seen);
                 let pid = pid.ok_or_else(|| facts.malformed(&format!("fdinfo/{}", seen.fd)))?;
@@ -310,6 +318,7 @@ impl Files {
         self.read_sockets(all)?;
         self.resolve_epolls(all)?;
         self.resolve_pidfds(all)?;
+        self.resolve_inotifies(all)?;
         self.read_owners(all)?;
         for &(object, holder) in &self.timers {
             let timer = timers::read(all, holder)?;

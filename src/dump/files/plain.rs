@@ -12,6 +12,8 @@ pub(super) fn kind(seen: &Seen) -> Result<FileKind, String> {
         // What these two say is read when all descriptors are known.
         Some(b"[eventpoll]") => Ok(FileKind::Epoll { items: Vec::new() }),
         Some(b"[timerfd]") => Ok(FileKind::TimerFd(TimerFd::default())),
+        // Its watches are looked at when all files are known.
+        Some(b"inotify") => Ok(FileKind::Inotify { watches: Vec::new() }),
         Some(b"[pidfd]") => return pidfds::kind(seen),
         _ => Err("descriptors of this kind cannot be saved"),
     };

@@ -1,10 +1,10 @@
 //! Records of our own in front of a FILE: what is open where version 6 has no type for it.
 #![forbid(unsafe_code)]
 
-use super::{Parser, locks, unnamed};
+use super::{Parser, files, locks, unnamed};
 use crate::error::ImageError;
 use crate::image::cursor::{Fixed, Source};
-use crate::image::{FileKind, FileLock, FileOwner, Pipe, TimerFd, Was, records};
+use crate::image::{FileKind, FileLock, FileOwner, Pipe, TimerFd, Was, Watch, records};
 
 /// Flags of timerfd_settime(2).
 const TIMER_FLAGS: u32 = (libc::TFD_TIMER_ABSTIME | libc::TFD_TIMER_CANCEL_ON_SET) as u32;
@@ -38,6 +38,9 @@ pub(super) fn front<S: Source>(parser: &mut Parser<'_, S>) -> Result<Front, Imag
         } else if header.kind == records::PIDFD.number {
             let record = parser.cursor.fixed::<16>(&header, name)?;
             pid_fd(parser, &record)?
+        } else if header.kind == records::INOTIFY.number {
+            let record = parser.cursor.fixed::<16>(&header, name)?;
+            FileKind::Inotify { watches: watches(parser, &record)? }
         } else if header.kind == records::UNNAMED.number {
             let record = parser.cursor.fixed::<16>(&header, name)?;
             FileKind::Unnamed { inode: unnamed::unnamed(parser, &record)? }
@@ -111,4 +114,30 @@ fn pid_fd<S: Source>(parser: &Parser<'_, S>, record: &Fixed<16>) -> Result<FileK
         (Some(_), _) => Err(record.bad(format!("tag {tag} leads no process"))),
         (None, _) => Err(record.bad(format!("tag {tag} is the pid of no task"))),
     }
+}
+
+/// The WATCHes behind an INOTIFY.
+fn watches<S: Source>(
+    parser: &mut Parser<'_, S>,
+    record: &Fixed<16>,
+) -> Result<Vec<Watch>, ImageError> {
+    let count = record.u32::<8>();
+    if count > Watch::MOST as u32 {
+        return Err(record.bad(format!("{count} watches, at most {}", Watch::MOST)));
+    }
+    let mut watches: Vec<Watch> = Vec::new();
+    for _ in 0..count {
+        let record = parser.fixed::<24>(records::WATCH)?;
+        let (wd, mask) = (record.i32::<8>(), record.u32::<12>());
+        let least = watches.last().map_or(1, |last| last.wd.saturating_add(1));
+        if wd < least || wd > Watch::MOST {
+            return Err(record.bad(format!("watch {wd}, must be {least} to {}", Watch::MOST)));
+        }
+        if mask & !Watch::MASK != 0 {
+            return Err(record.bad(format!("mask {mask:#x}")));
+        }
+        let mode = record.u32::<16>();
+        watches.push(Watch { wd, mask, mode, path: files::path(parser)? });
+    }
+    Ok(watches)
 }

@@ -145,6 +145,8 @@ pub(super) static FORMS: &[(records::Kind, Form)] = &[
     (records::TIMERFD, Form::Fields(&TIMERFD)),
     (records::SIGNALFD, Form::Fields(&SIGNALFD)),
     (records::PIDFD, Form::Fields(&PIDFD)),
+    (records::INOTIFY, Form::Fields(&INOTIFY)),
+    (records::WATCH, Form::Fields(&WATCH)),
     (records::FILE_LOCK, Form::Fields(&FILE_LOCK)),
     (records::FILE_OWNER, Form::Fields(&FILE_OWNER)),
     (records::UNNAMED, Form::Fields(&UNNAMED)),
@@ -418,6 +420,8 @@ structs! {
     ];
     SIGNALFD = "signalfd" 16 [8 "mask" SET];
     PIDFD = "pidfd" 16 [8 "task" must("PID"), 12 "thread" U32];
+    INOTIFY = "inotify" 16 [8 "watches" U32];
+    WATCH = "watch" 24 [8 "wd" I32, 12 "mask" X32, 16 "mode" O32];
     FILE_LOCK = "file_lock" 32 [8 "kind" U32, 12 "exclusive" U32, 16 "start" U64, 24 "length" U64];
     FILE_OWNER = "file_owner" 24 [8 "kind" U32, 12 "who" may("PID"), 16 "signal" U32];
     POSIX_TIMER = "posix_timer" 56 [

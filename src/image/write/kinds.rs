@@ -5,7 +5,7 @@ use super::layout::Payload;
 use super::{Thing, Writer, unwritable};
 use crate::error::ImageError;
 use crate::image::records::{self, Kind};
-use crate::image::{EpollItem, OpenFile, TimerFd};
+use crate::image::{EpollItem, OpenFile, TimerFd, Watch};
 
 impl Writer<'_> {
     /// A record of our own that says what is open, then a FILE that no other reader can take for
@@ -60,6 +60,26 @@ impl Writer<'_> {
         self.stand_in(records::PIDFD, file, cred, b"/anon_inode:[pidfd]", |r| {
             r.i32(row.pid).u32(thread.into());
         })
+    }
+
+    /// Not by [`Writer::stand_in`]: more than one record says what it is.
+    pub(super) fn inotify(
+        &mut self,
+        watches: &[Watch],
+        file: &OpenFile,
+        cred: i32,
+    ) -> Result<(), ImageError> {
+        self.out.record(records::INOTIFY, |r| {
+            r.u32(watches.len() as u32).zeros(4);
+        })?;
+        for watch in watches {
+            self.out.record(records::WATCH, |r| {
+                r.i32(watch.wd).u32(watch.mask).u32(watch.mode).zeros(4);
+            })?;
+            self.path(&watch.path)?;
+        }
+        self.file_record(1, file, cred, |_| ())?;
+        self.path(b"/anon_inode:inotify")
     }
 
     /// What epoll files wait for, as far as all the files have been written.

@@ -147,6 +147,7 @@ impl<'a> Writer<'a> {
             FileKind::TimerFd(timer) => self.timer_fd(timer, file, cred)?,
             FileKind::SignalFd { mask } => self.signal_fd(*mask, file, cred)?,
             FileKind::PidFd { task, thread } => self.pid_fd(*task, *thread, file, cred)?,
+            FileKind::Inotify { watches } => self.inotify(watches, file, cred)?,
             FileKind::Epoll { items } => {
                 self.file_record(6, file, cred, |_| ())?;
                 if !items.is_empty() {

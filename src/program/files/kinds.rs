@@ -74,7 +74,9 @@ impl Compiler<'_> {
         for lock in &file.locks {
             self.lock(p, fd, lock);
         }
-        self.signals_of(p, fd, file);
+        if !matches!(file.kind, FileKind::Inotify { .. }) {
+            self.signals_of(p, fd, file);
+        }
         if let FileKind::TimerFd(timer) = &file.kind {
             self.start_timer_fd(p, fd, timer);
         }

@@ -51,6 +51,11 @@ impl Compiler<'_> {
                 }
                 fd
             }
+            FileKind::Inotify { .. } => {
+                let fd = model.take();
+                p.push(exact(libc::SYS_inotify_init1, &[flags as u64], fd as u64));
+                fd
+            }
             FileKind::PidFd { task, thread } => self.make_pidfd(p, model, (*task, *thread), flags),
             FileKind::SignalFd { mask } => self.make_signal_fd(p, model, flags, *mask),
             FileKind::Pipe { .. }

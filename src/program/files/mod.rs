@@ -5,6 +5,7 @@
 //! from the expected number is a failure.
 
 mod epoll;
+mod inotify;
 mod kinds;
 mod locks;
 mod make;

@@ -42,6 +42,7 @@ impl Group {
             | FileKind::TimerFd(_)
             | FileKind::SignalFd { .. }
             | FileKind::PidFd { .. }
+            | FileKind::Inotify { .. }
             | FileKind::Epoll { .. } => None,
         }
     }
