@@ -1,12 +1,13 @@
 //! What /proc tells about a process besides the facts of its tasks. All of it is read at once, for many
 //! processes at the same time.
 
-use std::fs::Metadata;
+use std::fs::{File, Metadata};
 use std::os::unix::fs::MetadataExt;
 
 use super::facts::Facts;
 use super::names;
 use crate::error::DumpError;
+use crate::sys::pages::{self, Pages};
 use crate::sys::procfs::{self, FdInfo, Mapping, Timer};
 
 /// A file that a link of /proc leads to.
@@ -38,6 +39,8 @@ pub(super) struct Seen {
 pub(super) struct Details {
     /// Its mappings.
     pub maps: Vec<Mapping>,
+    /// Its pages with contents of their own, and its guards.
+    pub pages: Pages,
     /// Its auxiliary vector.
     pub auxv: Vec<u64>,
     /// Its program.
@@ -58,8 +61,10 @@ pub(super) struct Details {
 
 /// Reads all of it, by the leader of the process.
 pub(super) fn read(facts: &Facts) -> Result<Details, DumpError> {
+    let maps = procfs::smaps(&facts.file("smaps")?).ok_or_else(|| facts.malformed("smaps"))?;
     Ok(Details {
-        maps: procfs::smaps(&facts.file("smaps")?).ok_or_else(|| facts.malformed("smaps"))?,
+        pages: pages(facts, &maps)?,
+        maps,
         auxv: procfs::auxv(&facts.file("auxv")?),
         program: link(facts, "exe")?,
         dump_filter: dump_filter(facts)?,
@@ -69,6 +74,15 @@ pub(super) fn read(facts: &Facts) -> Result<Details, DumpError> {
         root: link(facts, "root")?,
         timers: timers(facts)?,
     })
+}
+
+fn pages(facts: &Facts, maps: &[Mapping]) -> Result<Pages, DumpError> {
+    let path = facts.path("pagemap");
+    let pagemap = File::open(&path).map_err(DumpError::task(facts.tid, format!("open {path}")))?;
+    // The kernel's own are not in the half of the addresses that a program has.
+    let maps = maps.iter().filter(|m| m.name != b"[vsyscall]");
+    let ranges: Vec<_> = maps.map(|m| (m.start, m.end, m.resident + m.swapped != 0)).collect();
+    pages::of(&pagemap, &ranges).map_err(DumpError::task(facts.tid, "read its page map"))
 }
 
 /// A kernel without POSIX timers, or without a list of them, has no such file.

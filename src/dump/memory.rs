@@ -80,13 +80,10 @@ impl Memory {
             let reason = "it has entries in a local descriptor table (modify_ldt)";
             return Err(facts.refuse("its memory", reason));
         }
-        let path = format!("/proc/{}/pagemap", facts.tid);
-        let pagemap =
-            File::open(&path).map_err(DumpError::task(facts.pid, format!("open {path}")))?;
         let maps = &details.maps;
         let mut vmas = Vec::with_capacity(maps.len());
         for mapping in maps.iter().filter(|m| m.name != b"[vsyscall]") {
-            vmas.push(self.vma(facts, mapping, &pagemap, files, cred)?);
+            vmas.push(self.vma(facts, mapping, &details.pages, files, cred)?);
         }
         zeros::leave_out(facts.tid, &mut vmas)?;
         let [code, code_end, data, data_end, brk, stack, arg, arg_end, env, env_end] =
@@ -121,7 +118,7 @@ impl Memory {
         &mut self,
         facts: &Facts,
         mapping: &Mapping,
-        pagemap: &File,
+        all: &pages::Pages,
         files: &mut Files,
         cred: usize,
     ) -> Result<Vma, DumpError> {
@@ -146,15 +143,10 @@ impl Memory {
             VmaKind::File(_) => mapping.anonymous + mapping.swapped != 0,
             _ => false,
         };
-        let (start, end) = (mapping.start, mapping.end);
-        let failed = DumpError::task(facts.pid, "read its page map");
-        let found = if has_own && !droppable {
-            pages::of(pagemap, start, end).map_err(failed)?
-        } else {
-            let guards = pages::guards(pagemap, start, end).map_err(failed)?;
-            pages::Pages { guards, ..pages::Pages::default() }
-        };
-        vma.pages = found.own.into_iter().map(run).collect();
+        let found = all.within(mapping.start, mapping.end);
+        if has_own && !droppable {
+            vma.pages = found.own.into_iter().map(run).collect();
+        }
         let guard = |(start, count)| Guard { start, end: start + count * PAGE };
         vma.guards = found.guards.into_iter().map(guard).collect();
         Ok(vma)

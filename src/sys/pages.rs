@@ -30,34 +30,47 @@ pub struct Pages {
     pub guards: Vec<(u64, u64)>,
 }
 
-/// The pages of an address range. `pagemap` is the opened /proc/PID/pagemap.
+impl Pages {
+    /// Those in an address range.
+    pub fn within(&self, start: u64, end: u64) -> Pages {
+        let cut = |runs: &[(u64, u64)]| {
+            let first = runs.partition_point(|(at, count)| at + count * PAGE <= start);
+            let runs = runs.iter().skip(first).take_while(|(at, _)| *at < end);
+            let cut = runs.map(|(at, count)| {
+                let from = start.max(*at);
+                (from, (end.min(at + count * PAGE) - from) / PAGE)
+            });
+            cut.collect()
+        };
+        Pages { own: cut(&self.own), guards: cut(&self.guards) }
+    }
+}
+
+/// The pages of ascending address ranges of a process; perhaps more than these. Of each range it is told
+/// whether it may have pages with contents of its own. `pagemap` is the opened /proc/PID/pagemap.
 ///
 /// # Errors
 /// Those of reading it.
-pub fn of(pagemap: &File, start: u64, end: u64) -> io::Result<Pages> {
+pub fn of(pagemap: &File, ranges: &[(u64, u64, bool)]) -> io::Result<Pages> {
+    let (Some(&(start, ..)), Some(&(_, end, _))) = (ranges.first(), ranges.last()) else {
+        return Ok(Pages::default());
+    };
     let present = PAGE_IS_PRESENT | PAGE_IS_SWAPPED;
+    // One call for all costs less than one for each.
     match scan(pagemap, (start, end), present | PAGE_IS_GUARD) {
         Err(e) if is_unknown(&e) => {}
         other => return other,
     }
     // A kernel without that category: it has no guards, or cannot tell.
     match scan(pagemap, (start, end), present) {
-        Err(e) if is_unknown(&e) => {
-            Ok(Pages { own: read(pagemap, start, end)?, guards: Vec::new() })
-        }
-        other => other,
+        Err(e) if is_unknown(&e) => {}
+        other => return other,
     }
-}
-
-/// As [`of`] where it is known that no page has contents of its own: faster.
-///
-/// # Errors
-/// As [`of`].
-pub fn guards(pagemap: &File, start: u64, end: u64) -> io::Result<Vec<(u64, u64)>> {
-    match scan(pagemap, (start, end), PAGE_IS_GUARD) {
-        Err(e) if is_unknown(&e) => Ok(Vec::new()),
-        other => other.map(|pages| pages.guards),
+    let mut runs = Runs::default();
+    for &(start, end, _) in ranges.iter().filter(|(.., own)| *own) {
+        read(pagemap, (start, end), &mut runs)?;
     }
+    Ok(Pages { own: runs.found, guards: Vec::new() })
 }
 
 fn is_unknown(error: &io::Error) -> bool {
@@ -126,9 +139,8 @@ fn scan(pagemap: &File, (start, end): (u64, u64), wanted: u64) -> io::Result<Pag
 }
 
 /// The pages with contents, from the entries of the file: one of 8 bytes for each page, mapped or not.
-fn read(pagemap: &File, start: u64, end: u64) -> io::Result<Vec<(u64, u64)>> {
+fn read(pagemap: &File, (start, end): (u64, u64), runs: &mut Runs) -> io::Result<()> {
     let mut buffer = vec![0u8; 64 * 1024];
-    let mut runs = Runs::default();
     let mut at = start;
     while at < end {
         let wanted = buffer.len().min(((end - at) / PAGE * 8) as usize);
@@ -142,7 +154,7 @@ fn read(pagemap: &File, start: u64, end: u64) -> io::Result<Vec<(u64, u64)>> {
             at += PAGE;
         }
     }
-    Ok(runs.found)
+    Ok(())
 }
 
 /// Joins what touches.
@@ -165,6 +177,20 @@ mod tests {
     use super::*;
 
     #[test]
+    fn runs_are_cut_at_the_ends_of_a_range() {
+        let pages = Pages { own: vec![(0x1000, 4), (0x8000, 2)], guards: vec![(0x5000, 3)] };
+        let cut = |start, end| {
+            let cut = pages.within(start, end);
+            (cut.own, cut.guards)
+        };
+        assert_eq!(cut(0, 0x10000), (pages.own.clone(), pages.guards.clone()));
+        assert_eq!(cut(0x2000, 0x4000), (vec![(0x2000, 2)], vec![]));
+        assert_eq!(cut(0x4000, 0x9000), (vec![(0x4000, 1), (0x8000, 1)], vec![(0x5000, 3)]));
+        assert_eq!(cut(0x5000, 0x8000), (vec![], vec![(0x5000, 3)]));
+        assert_eq!(cut(0xa000, 0xb000), (vec![], vec![]));
+    }
+
+    #[test]
     fn all_ways_to_find_pages_agree() {
         let length = 64 * PAGE as usize;
         let (access, kind) =
@@ -180,18 +206,21 @@ mod tests {
         let pagemap = File::open("/proc/self/pagemap").expect("open");
         let (start, end) = (base + 2 * PAGE, base + 40 * PAGE);
         let expected = [(base + 3 * PAGE, 3), (base + 20 * PAGE, 1)];
-        assert_eq!(read(&pagemap, start, end).expect("read"), expected);
-        let found = of(&pagemap, start, end).expect("scan");
+        let mut runs = Runs::default();
+        read(&pagemap, (start, end), &mut runs).expect("read");
+        assert_eq!(runs.found, expected);
+        let ranges = [(start, base + 10 * PAGE, true), (base + 10 * PAGE, end, false)];
+        let found = of(&pagemap, &ranges).expect("scan");
         assert_eq!((found.own.as_slice(), found.guards.as_slice()), (&expected[..], &[][..]));
         // SAFETY: the page is in the mapping, which nothing else uses.
         let made = unsafe { libc::madvise(memory.add(4 * PAGE as usize), PAGE as usize, 102) };
         if made == 0 {
-            let found = of(&pagemap, start, end).expect("scan");
+            let found = of(&pagemap, &ranges).expect("scan");
             let guard = [(base + 4 * PAGE, 1)];
             assert_eq!(found.guards, guard);
             assert_eq!(found.own.first(), Some(&(base + 3 * PAGE, 1)));
-            assert_eq!(guards(&pagemap, start, end).expect("scan"), guard);
         }
+        assert_eq!(of(&pagemap, &[]).expect("nothing to do"), Pages::default());
         // SAFETY: the mapping is not used any more.
         assert_eq!(unsafe { libc::munmap(memory, length) }, 0);
     }
