@@ -9,13 +9,15 @@ mod generations;
 mod outer_terminal;
 
 use std::fs;
+use std::io::IsTerminal;
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
 use std::time::Instant;
 
-use dump_common::cc;
+use dump_common::{Victim, cc};
 use generations::{LIMIT, MODES, TICK, comm, is_here};
 use outer_terminal::Outer;
 use tempfile::TempDir;
@@ -514,4 +516,39 @@ fn a_second_terminal_is_refused_by_name() {
     let wanted = "its terminal is held by a process outside the tree, and so is that of descriptor";
     assert!(!output.status.success() && text.contains(wanted), "{text}");
     assert!(!text.contains("with --tty"), "{text}");
+}
+
+#[test]
+fn a_console_that_controls_nobody() {
+    const CONSOLE: &str = "/dev/tty10";
+    let mut options = fs::File::options();
+    options.read(true).write(true).custom_flags(libc::O_NOCTTY | libc::O_NONBLOCK);
+    let console = match options.open(CONSOLE) {
+        Ok(console) if console.is_terminal() => console,
+        other => return eprintln!("skipped: {CONSOLE}: {other:?}"),
+    };
+    drop(console);
+    for mode in MODES {
+        let folder = folder();
+        let console = fs::File::options().read(true).write(true).open(CONSOLE).expect("a console");
+        let mut cat = Command::new("cat");
+        cat.stdin(console.try_clone().expect("a descriptor")).stdout(console);
+        let victim = Victim::start_with(clean(cat, folder.path()).stderr(Stdio::null()));
+        victim.wait_asleep();
+        let refused = errors(&checkpoint(&[], victim.pid(), folder.path()));
+        assert!(refused.contains("(/dev/tty10): terminals cannot be saved"), "{refused}");
+        assert!(refused.contains("\nwith --tty the terminal"), "{refused}");
+        save(victim.pid(), folder.path());
+        drop(victim);
+        let Some(mut outer) = restart(mode, folder.path(), 24) else { return };
+        outer.type_in("line\n");
+        outer.await_text("line\r\nline\r\n");
+        outer.await_process("cat", &['S']);
+        let info = usercr().arg("info").arg(folder.path().join("image")).output();
+        let info = info.expect("usercr runs").stdout;
+        assert!(String::from_utf8_lossy(&info).contains("terminal 0, from outside"));
+        // It is in no group of that terminal: the command passes this on.
+        outer.type_in("\u{3}");
+        assert_eq!(outer.wait_for_end().signal(), Some(libc::SIGINT), "{}", outer.screen());
+    }
 }

@@ -90,7 +90,7 @@ pub fn restart(args: &RestartArgs) -> Result<ExitCode, Failure> {
 fn checkpoint_advice(error: &Error, tty: bool) -> &'static str {
     match error {
         Error::Dump(DumpError::Unsupported { reason, .. })
-            if !tty && reason == dump::TERMINAL_OUTSIDE =>
+            if !tty && [dump::TERMINAL_OUTSIDE, dump::TERMINAL].contains(&reason.as_str()) =>
         {
             "\nwith --tty the terminal of restart --tty takes its place"
         }

@@ -28,7 +28,7 @@ mod stop;
 mod timers;
 mod zeros;
 
-pub use files::HELD_OUTSIDE as TERMINAL_OUTSIDE;
+pub use files::{HELD_OUTSIDE as TERMINAL_OUTSIDE, TERMINAL};
 
 use std::os::fd::BorrowedFd;
 use std::time::Duration;

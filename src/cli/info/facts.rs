@@ -122,8 +122,13 @@ pub fn what(kind: &FileKind, objects: &Objects) -> (&'static str, String) {
             None => ("deleted", "deleted".to_owned()),
         },
         FileKind::Tty { pty, master } => {
-            let number = objects.ptys.get(*pty).map_or(0, |pty| pty.index);
-            let end = if *master { "master" } else { "slave" };
+            let pty = objects.ptys.get(*pty);
+            let number = pty.map_or(0, |pty| pty.index);
+            let end = match pty.and_then(|pty| pty.outside) {
+                Some(_) => "from outside",
+                None if *master => "master",
+                None => "slave",
+            };
             ("terminal", format!("terminal {number}, {end}"))
         }
         FileKind::Socket { socket } => ("socket", format!("socket {socket}")),

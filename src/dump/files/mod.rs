@@ -28,7 +28,7 @@ use crate::image::{Descriptor, FileKind, FileTable, Inode, OpenFile, Pipe, Pty, 
 use crate::sys::procfs;
 use crate::sys::{inspect, kcmp, process, watch};
 use pipes::Ends;
-pub use terminals::HELD_OUTSIDE;
+pub use terminals::{HELD_OUTSIDE, TERMINAL};
 pub(super) use unnamed::Key;
 
 /// Bits of the kernel's f_mode.
@@ -411,7 +411,7 @@ fn sends_signals(seen: &Seen) -> bool {
 /// Majors of terminals: 4 and 5 (console, tty), 136 to 143 (pseudo terminals).
 fn device_reason((major, _): (u32, u32)) -> &'static str {
     match major {
-        4 | 5 | 136..=143 => "terminals cannot be saved",
+        4 | 5 | 136..=143 => TERMINAL,
         _ => "devices of this kind cannot be saved",
     }
 }

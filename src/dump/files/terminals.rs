@@ -22,6 +22,9 @@ const DEV_TTY: (u32, u32) = (5, 0);
 /// Why a terminal from outside is refused, where the checkpoint was not asked to take it.
 pub const HELD_OUTSIDE: &str = "its terminal is held by a process outside the tree";
 
+/// Why another than a pseudo terminal is refused, likewise.
+pub const TERMINAL: &str = "terminals cannot be saved";
+
 /// Which terminal it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Which {
