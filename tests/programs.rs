@@ -104,6 +104,41 @@ print("done")
     lives(&["python3", "-c", SCRIPT], nothing, begun, |run| prints(run, "begun\ndone\n"));
 }
 
+/// It waits for its children by pidfds, in an epoll file.
+#[test]
+fn python_that_waits_for_children() {
+    const SCRIPT: &str = r#"
+import asyncio, sys
+if sys.version_info < (3, 12):
+    asyncio.set_child_watcher(asyncio.PidfdChildWatcher())
+async def main():
+    exec = asyncio.create_subprocess_exec
+    children = [await exec("sh", "-c", f"sleep {i / 4}; exit {i}") for i in range(1, 13)]
+    print("begun", flush=True)
+    print(await asyncio.gather(*[child.wait() for child in children]))
+asyncio.run(main())
+"#;
+    let wanted = "begun\n[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]\n";
+    let begun = |run: &Run| run.output().contains("begun");
+    lives(&["python3", "-c", SCRIPT], nothing, begun, |run| prints(run, wanted));
+}
+
+/// It waits for lines with an inotify file.
+#[test]
+fn tail_of_a_file_that_grows() {
+    const SCRIPT: &str = "
+: >log
+tail -n +1 -s 600 -f log &
+i=0
+while [ $i -lt 300 ]; do i=$((i + 1)); echo $i >>log; sleep 0.01; done
+until grep -qx 300 output; do sleep 0.01; done
+kill $!
+";
+    let wanted: String = (1..=300).map(|i| format!("{i}\n")).collect();
+    let begun = |run: &Run| run.output().contains("20\n");
+    lives(&["bash", "-c", SCRIPT], nothing, begun, |run| prints(run, &wanted));
+}
+
 #[test]
 fn perl_with_a_timer() {
     const SCRIPT: &str = r#"
