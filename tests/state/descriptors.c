@@ -34,7 +34,7 @@ static int made(int fd)
 	return fd;
 }
 
-/* Puts a descriptor of which this is known at another number: a free one behind a gap. */
+/* Puts a descriptor of which this is known at another number: a free one behind a gap. Most were close-on-exec until here. */
 static int keep(int fd, int cloexec, int waits_not)
 {
 	static int next = 20;
@@ -50,14 +50,14 @@ static void files(void)
 {
 	const int flags[] = { O_RDONLY, O_WRONLY, O_RDWR | O_SYNC, O_RDWR | O_DSYNC, O_RDONLY | O_NOATIME, O_WRONLY | O_APPEND | O_NONBLOCK };
 	for (int i = 0; i < 6; i++)
-		keep(open("plain", flags[i] | O_CREAT, 0644), i % 2, 0);
+		keep(open("plain", flags[i] | O_CREAT | O_CLOEXEC, 0644), i % 2, 0);
 	int direct = open("plain", O_RDWR | O_DIRECT);
 	if (direct >= 0)
 		keep(direct, 0, 0);
 	keep(open(".", O_RDONLY | O_DIRECTORY), 1, 0);
 	keep(open(".", O_PATH), 0, 0);
 	keep(open("/dev/null", O_RDWR), 1, 0);
-	keep(memfd_create("memfd", 0), 1, 0);
+	keep(memfd_create("memfd", MFD_CLOEXEC), 0, 0);
 	int gone = made(open("gone", O_RDWR | O_CREAT | O_APPEND, 0600));
 	NEED(!unlink("gone"));
 	keep(gone, 1, 0);
@@ -78,22 +78,22 @@ static void others(void)
 	for (int i = 0; i < 2; i++) {
 		int fds[2], flag = i ? O_NONBLOCK : 0;
 		char name[16];
-		NEED(!pipe2(fds, flag));
+		NEED(!pipe2(fds, flag | O_CLOEXEC));
 		pair(fds, i);
-		NEED(!pipe2(fds, flag | O_DIRECT));
+		NEED(!pipe2(fds, flag | O_DIRECT | O_CLOEXEC));
 		pair(fds, i);
 		for (int type = SOCK_STREAM; type <= SOCK_DGRAM; type++) {
-			NEED(!socketpair(AF_UNIX, type | flag, 0, fds));
+			NEED(!socketpair(AF_UNIX, type | flag | SOCK_CLOEXEC, 0, fds));
 			pair(fds, i);
 		}
-		keep(socket(AF_INET, SOCK_DGRAM | flag, 0), i, i);
-		keep(eventfd(0, i ? EFD_NONBLOCK : 0), i, i);
-		keep(timerfd_create(CLOCK_MONOTONIC, flag), i, i);
-		keep(signalfd(-1, &set, flag), i, i);
-		keep(epoll_create1(0), i, 0);
+		keep(socket(AF_INET, SOCK_DGRAM | flag | SOCK_CLOEXEC, 0), i, i);
+		keep(eventfd(0, flag | EFD_CLOEXEC), i, i);
+		keep(timerfd_create(CLOCK_MONOTONIC, flag | TFD_CLOEXEC), i, i);
+		keep(signalfd(-1, &set, flag | SFD_CLOEXEC), i, i);
+		keep(epoll_create1(EPOLL_CLOEXEC), i, 0);
 		snprintf(name, sizeof name, "fifo%d", i);
 		NEED(!mkfifo(name, 0600));
-		keep(open(name, O_RDWR | flag), i, i);
+		keep(open(name, O_RDWR | flag | O_CLOEXEC), i, i);
 	}
 }
 
