@@ -33,10 +33,15 @@ fn poll(fd: impl AsFd, events: i16) -> io::Result<()> {
 
 /// Whether all writes go to the end of the file, wherever they are meant to go (O_APPEND).
 pub fn appends(fd: impl AsFd) -> io::Result<bool> {
+    Ok(flags(fd)? & libc::O_APPEND != 0)
+}
+
+/// Flags of the open file (F_GETFL).
+pub fn flags(fd: impl AsFd) -> io::Result<i32> {
     // SAFETY: F_GETFL takes no argument and touches no memory of ours.
     match unsafe { libc::fcntl(fd.as_fd().as_raw_fd(), libc::F_GETFL) } {
         -1 => Err(io::Error::last_os_error()),
-        flags => Ok(flags & libc::O_APPEND != 0),
+        flags => Ok(flags),
     }
 }
 

@@ -18,16 +18,19 @@ static volatile pid_t *job;
 
 static void look_at_flags(int fd, int found[2])
 {
-	found[0] = fcntl(fd, F_GETFL);
+	/* What it was opened with is of no meaning here. */
+	found[0] = fcntl(fd, F_GETFL) & ~O_CLOEXEC;
 	found[1] = fcntl(fd, F_GETFD);
 }
 
 /* The session: a leader, and a job in the foreground that doubles each number that it reads. */
-static void session(const char *name)
+static void session(void)
 {
 	NEED(setsid() == getpid());
-	int slave = open(name, O_RDWR);
+	/* Then /proc shows all of its descriptors as close-on-exec. */
+	int slave = ioctl(master, TIOCGPTPEER, O_RDWR | O_CLOEXEC);
 	NEED(slave >= 0);
+	close(master);
 	for (int fd = 0; fd < 3; fd++) {
 		NEED_EQ(dup2(slave, fd), fd);
 		look_at_flags(fd, flags[fd]);
@@ -117,8 +120,6 @@ static void setup(void)
 	NEED(job != MAP_FAILED);
 	master = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
 	NEED(master >= 0 && grantpt(master) == 0 && unlockpt(master) == 0);
-	char name[64];
-	NEED_EQ(ptsname_r(master, name, sizeof name), 0);
 	NEED_EQ(ioctl(master, TIOCGPTN, &number), 0);
 	NEED_EQ(tcgetattr(master, &line), 0);
 	look_at_flags(master, flags[3]);
@@ -129,8 +130,7 @@ static void setup(void)
 	NEED_EQ(ioctl(master, TIOCSWINSZ, &window), 0);
 	leader = fork();
 	if (leader == 0) {
-		close(master);
-		session(name);
+		session();
 	}
 	while (!*job)
 		nanosleep(&tick, NULL);

@@ -26,7 +26,7 @@ use super::names::{self, Names};
 use crate::error::DumpError;
 use crate::image::{Descriptor, FileKind, FileTable, Inode, OpenFile, Pipe, Pty, Socket};
 use crate::sys::procfs;
-use crate::sys::{inspect, kcmp, process, watch};
+use crate::sys::{inspect, kcmp, process, stream, watch};
 use pipes::Ends;
 pub use terminals::{HELD_OUTSIDE, TERMINAL};
 pub(super) use unnamed::Key;
@@ -90,6 +90,18 @@ struct Cheap {
     inode: u64,
     flags: u32,
     position: u64,
+}
+
+/// Whether a descriptor only looks as if it were close-on-exec. A terminal that was opened with TIOCGPTPEER and
+/// O_CLOEXEC keeps that in the flags of the open file, and then /proc shows it at each descriptor. Of the standard ones it is
+/// not so: they are there to be handed on.
+fn only_looks_close_on_exec(facts: &Facts, seen: &Seen) -> Result<bool, DumpError> {
+    if seen.fd > libc::STDERR_FILENO || !seen.link.starts_with(b"/dev/pts/") {
+        return Ok(false);
+    }
+    let holder = Holder::new(facts, seen);
+    let flags = stream::flags(holder.copy()?).map_err(holder.failed("get the flags of"))?;
+    Ok(flags & libc::O_CLOEXEC != 0)
 }
 
 /// A description that has been seen, by one of its descriptors.
@@ -198,7 +210,8 @@ impl Files {
         let mut descriptors = Vec::with_capacity(seen.len());
         let (mut locks, mut known) = (Vec::new(), HashSet::new());
         for seen in seen {
-            let cloexec = seen.info.flags & libc::O_CLOEXEC as u32 != 0;
+            let cloexec = seen.info.flags & libc::O_CLOEXEC as u32 != 0
+                && !only_looks_close_on_exec(facts, seen)?;
             let file = self.description(facts, seen, cred)?;
             descriptors.push(Descriptor { fd: seen.fd, file, cloexec });
             if known.insert(file) {
