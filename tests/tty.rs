@@ -552,3 +552,35 @@ fn a_console_that_controls_nobody() {
         assert_eq!(outer.wait_for_end().signal(), Some(libc::SIGINT), "{}", outer.screen());
     }
 }
+
+#[test]
+fn a_session_below_the_root_has_the_terminal_and_ends() {
+    for mode in MODES {
+        let folder = folder();
+        let mut host = Command::new(program());
+        host.arg("host");
+        let mut outer = Outer::start(&mut clean(host, folder.path()), 24);
+        outer.await_text("begun");
+        save(outer.pid(), folder.path());
+        outer.wait_for_end();
+        let Some(mut outer) = restart(mode, folder.path(), 30) else { return };
+        outer.await_text("size 30");
+        outer.type_in("look\n");
+        outer.await_text(AS_BEFORE);
+        outer.type_in("exit 0\n");
+        // The root task sleeps for a second after that, with a terminal that has hung up: the relay waits.
+        let relay = outer.pid();
+        let mut used = 0;
+        while outer.is_running() {
+            let stat = fs::read_to_string(format!("/proc/{relay}/stat")).unwrap_or_default();
+            let fields: Vec<&str> = stat.rsplit(") ").next().unwrap_or("").split(' ').collect();
+            let ticks =
+                |at: usize| fields.get(at).and_then(|field| field.parse().ok()).unwrap_or(0);
+            used = used.max(ticks(11) + ticks(12));
+            std::thread::sleep(TICK);
+        }
+        assert!(used < 15, "{used} ticks");
+        assert_eq!(outer.wait_for_end().code(), Some(11), "{}", outer.screen());
+        outer.await_raw(false);
+    }
+}

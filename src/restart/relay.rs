@@ -58,6 +58,7 @@ pub fn start() -> Result<Side, Error> {
     terminal::set_window(&slave, found.window).map_err(failed("set a terminal"))?;
     let (relay, tree) = UnixStream::pair().map_err(failed("make a socket"))?;
     let signals = passing::signals().map_err(failed("read signals"))?;
+    session::reset(libc::SIGCHLD);
     match session::fork().map_err(failed("start a process"))? {
         Some(pid) => {
             drop((slave, tree));

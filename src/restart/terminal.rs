@@ -36,7 +36,7 @@ impl fmt::Debug for Given<'_> {
 /// Refuses an image with a terminal from outside where none is given, and what cannot go together.
 ///
 /// # Errors
-/// ENXIO, with a task that has the terminal; EINVAL.
+/// ENXIO, with a task that has the terminal; EINVAL for `myself` and, where it is needed, `mnt_pty`.
 pub fn check(plan: &Plan, body: &Body, options: &Options<'_>) -> Result<(), Error> {
     if options.terminal.is_some() && options.myself {
         let text = "a terminal cannot be given to the caller itself";
@@ -50,6 +50,10 @@ pub fn check(plan: &Plan, body: &Body, options: &Options<'_>) -> Result<(), Erro
         return Err(RestartError::Terminal(text).into());
     }
     match options.terminal {
+        Some(_) if options.mnt_pty => {
+            let text = "the terminal that is given is of no devpts that the tree would have";
+            Err(RestartError::Arguments(text).into())
+        }
         Some(_) => Ok(()),
         None => {
             let holder = holder(plan, body).unwrap_or_default();

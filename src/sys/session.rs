@@ -73,6 +73,12 @@ pub fn ignore(signals: &[i32]) {
     }
 }
 
+/// Gives a signal its default action. For SIGCHLD: so that children of this process wait to be reaped.
+pub fn reset(signal: i32) {
+    // SAFETY: takes numbers only.
+    unsafe { libc::signal(signal, libc::SIG_DFL) };
+}
+
 /// Signals that are read instead of delivered, until it is dropped.
 #[derive(Debug)]
 pub struct Signals {

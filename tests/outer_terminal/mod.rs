@@ -141,6 +141,12 @@ impl Outer {
         self.wait_for("the settings", |outer| is(outer).then_some(()));
     }
 
+    /// Whether the command has not ended.
+    pub fn is_running(&mut self) -> bool {
+        self.look();
+        self.child.try_wait().expect("wait").is_none()
+    }
+
     /// Waits for the end of the command.
     pub fn wait_for_end(&mut self) -> ExitStatus {
         let deadline = Instant::now() + LIMIT;

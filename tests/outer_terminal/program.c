@@ -1,6 +1,6 @@
 /*
  * A program in a terminal that is not its own. Says each event on a line, and does what it is told line by line:
- * look, raw (ends with q), exit STATUS. Everything is looked at from inside.
+ * look, raw (ends with q), exit STATUS. With an argument a child does all this, as the leader of a session, which the program outlives. Everything is looked at from inside.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/wait.h>
 #include <termios.h>
 #include <unistd.h>
 
@@ -75,8 +76,28 @@ static void raw(void)
 	say("cooked\n");
 }
 
-int main(void)
+/* Gives the terminal to a child, and outlives it. */
+static void host(void)
 {
+	signal(SIGHUP, SIG_IGN);
+	ioctl(STDIN_FILENO, TIOCNOTTY);
+	pid_t child = fork();
+	if (child) {
+		waitpid(child, NULL, 0);
+		sleep(1);
+		_exit(11);
+	}
+	signal(SIGHUP, SIG_DFL);
+	setsid();
+	ioctl(STDIN_FILENO, TIOCSCTTY, 0);
+}
+
+int main(int argc, char **argv)
+{
+	(void)argv;
+	if (argc > 1)
+		host();
+
 	struct sigaction interrupt = { .sa_handler = on_interrupt }, size = { .sa_handler = on_size };
 	int opened = open("/dev/tty", O_RDWR | O_NONBLOCK | O_CLOEXEC);
 	int only_read = open(ttyname(0), O_RDONLY | O_NOCTTY);

@@ -63,6 +63,8 @@ struct Relay<'a> {
     root: Option<i32>,
     typed: Vec<u8>,
     printed: Vec<u8>,
+    /// Nobody has the terminal of the tree open: it is looked at again after a while.
+    deserted: bool,
 }
 
 /// Relays until the tree has ended: its status; or the signal that has ended the relay. `pid` is the child
@@ -78,9 +80,17 @@ pub fn relay(
     pid: i32,
 ) -> Result<i32, Error> {
     let master = File::from(master);
-    let (typed, printed) = (Vec::new(), Vec::new());
-    let mut relay =
-        Relay { own: &own, master, tree, signals, raw: None, root: None, typed, printed };
+    let mut relay = Relay {
+        own: &own,
+        master,
+        tree,
+        signals,
+        raw: None,
+        root: None,
+        typed: Vec::new(),
+        printed: Vec::new(),
+        deserted: false,
+    };
     let result = relay.run();
     let hung_up = !matches!(result, Ok(End::Tree(_) | End::Failed));
     // The terminal is as it was, and the tree's has hung up, before anybody is told.
@@ -110,11 +120,16 @@ impl Relay<'_> {
     fn run(&mut self) -> io::Result<End> {
         loop {
             let types = self.root.is_some() && self.typed.is_empty();
+            let there = !std::mem::take(&mut self.deserted);
             let ready = poll(
                 &[
                     (self.signals.as_fd(), true, false),
                     (self.tree.as_fd(), true, false),
-                    (self.master.as_fd(), self.printed.is_empty(), !self.typed.is_empty()),
+                    (
+                        self.master.as_fd(),
+                        there && self.printed.is_empty(),
+                        there && !self.typed.is_empty(),
+                    ),
                     (self.own.as_fd(), types, !self.printed.is_empty()),
                 ],
                 TICK,
@@ -189,9 +204,9 @@ impl Relay<'_> {
 
     fn read_printed(&mut self) {
         self.printed.resize(MOST, 0);
-        // An error is that nobody has the other end open just now (EIO), or that there is nothing more.
-        let length = self.master.read(&mut self.printed).unwrap_or(0);
-        self.printed.truncate(length);
+        let result = self.master.read(&mut self.printed);
+        self.deserted = result.as_ref().is_err_and(|e| e.raw_os_error() == Some(libc::EIO));
+        self.printed.truncate(result.unwrap_or(0));
     }
 
     fn show(&mut self) -> io::Result<()> {
@@ -221,8 +236,11 @@ impl Relay<'_> {
     }
 
     fn pass_typed(&mut self) {
-        if let Ok(length) = self.master.write(&self.typed) {
-            self.typed.drain(..length.min(self.typed.len()));
+        match self.master.write(&self.typed) {
+            Ok(length) => drop(self.typed.drain(..length.min(self.typed.len()))),
+            Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
+            // Nobody is there to take it.
+            Err(_) => self.typed.clear(),
         }
     }
 
