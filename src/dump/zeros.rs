@@ -21,6 +21,10 @@ const WHOLE: usize = 64;
 /// An address space with fewer pages than this is not worth the look: trees of many small processes have
 /// hardly any page of zeros in them.
 const FEWEST: u64 = 64;
+/// Each gap between pages costs an instruction at the restart. Where there are more than so many, those that are shorter
+/// than this are not worth it.
+const GAPS: usize = 4096;
+const LONG: u64 = 16 * PAGE;
 const PAGE_BYTES: usize = PAGE as usize;
 
 /// Leaves the zero pages out of an address space; `pid` has it. What a private mapping of a file holds stays: there
@@ -42,6 +46,7 @@ pub(super) fn leave_out(pid: i32, vmas: &mut [Vma]) -> Result<(), DumpError> {
         }
     }
     zeros.look(pid, &batch);
+    zeros.drop_short();
     if zeros.found.is_empty() {
         return Ok(());
     }
@@ -62,6 +67,7 @@ pub(super) fn leave_out_of_file(file: &File, pages: &[PageRun]) -> Vec<PageRun> 
             zeros.add(address);
         }
     }
+    zeros.drop_short();
     without(pages, &zeros.found)
 }
 
@@ -87,6 +93,12 @@ impl Zeros {
         match self.found.last_mut() {
             Some((_, end)) if *end == address => *end += PAGE,
             _ => self.found.push((address, address.saturating_add(PAGE))),
+        }
+    }
+
+    fn drop_short(&mut self) {
+        if self.found.len() > GAPS {
+            self.found.retain(|(start, end)| end - start >= LONG);
         }
     }
 
@@ -156,6 +168,22 @@ mod tests {
         let over = pages(&[(0, 2), (12, 21), (30, 31)]);
         assert_eq!(without(&runs, &over), [run(2, 3), run(10, 2), run(21, 1)]);
         assert_eq!(without(&runs, &pages(&[(0, 100)])), []);
+    }
+
+    #[test]
+    fn many_short_ranges_are_not_worth_it() {
+        let mut zeros = Zeros::default();
+        let mut expected = Vec::new();
+        for i in 0..=GAPS as u64 {
+            let (start, length) = (i * 100 * PAGE, if i % 100 == 0 { 16 } else { 15 });
+            (0..length).for_each(|page| zeros.add(start + page * PAGE));
+            if length == 16 {
+                expected.push((start, start + LONG));
+            }
+            zeros.drop_short();
+            assert!(i == GAPS as u64 || zeros.found.len() as u64 == i + 1);
+        }
+        assert_eq!(zeros.found, expected);
     }
 
     #[test]
