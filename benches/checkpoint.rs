@@ -2,13 +2,15 @@
 //!
 //! The trees are those of `c-tests/workloads`: a root with sleeping children, and a process with touched
 //! memory. Each is made anew, saved and ended, brought back, and has to find its state as it was. The two
-//! programs take turns. CRIU is `$CRIU`, or `criu` in `$PATH`, and is left out where its own check says
+//! programs take turns; so does a loop that writes as many bytes as the process has to a new file, which is the
+//! least that its checkpoint has to do. CRIU is `$CRIU`, or `criu` in `$PATH`, and is left out where its own check says
 //! that it does not work. Numbers in the environment: `BENCH_TASKS` (1000), `BENCH_MIB` (4096),
 //! `BENCH_ROUNDS` (5); images are written below `BENCH_DIR` (`/dev/shm`). Results: `docs/performance.md`.
 
 use std::collections::VecDeque;
-use std::fmt::Write;
+use std::fmt::Write as _;
 use std::fs::{self, File};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -65,7 +67,11 @@ fn main() {
     {
         let workload = build(name);
         let mut costs: Vec<[Vec<Cost>; 2]> = programs.iter().map(|_| Default::default()).collect();
+        let mut bare = Vec::new();
         for _ in 0..rounds {
+            if name == "mem" {
+                bare.push(bare_write(dir.path(), size));
+            }
             for (program, costs) in programs.iter().zip(&mut costs) {
                 let [save, back] = round(*program, &workload, size, dir.path());
                 costs[0].push(save);
@@ -76,6 +82,12 @@ fn main() {
             let costs: Vec<Cost> = costs.iter().map(|both| median(&both[at])).collect();
             for (program, cost) in programs.iter().zip(&costs) {
                 println!("{}", row(&title, what, *program, *cost, costs.get(1)));
+            }
+            if what == "checkpoint" && !bare.is_empty() {
+                let cost = median(&bare);
+                let ratio = ratio(cost.wall, costs.get(1).map(|criu| criu.wall));
+                let time = cost.wall.as_secs_f64();
+                println!("| {title} | write(2) alone | {time:.2} s | {ratio} | - | - | - | - |");
             }
         }
     }
@@ -88,19 +100,29 @@ fn row(tree: &str, what: &str, program: Program<'_>, cost: Cost, criu: Option<&C
         Program::Criu(_) => "CRIU",
     };
     let mut row = format!("| {tree} | {what}, {name} ");
-    let ratio = |time: Duration, of: fn(&Cost) -> Duration| {
-        criu.map_or("-".into(), |criu| {
-            format!("{:.2}", time.as_secs_f64() / of(criu).as_secs_f64())
-        })
-    };
-    for (time, ratio) in
-        [(cost.wall, ratio(cost.wall, |c| c.wall)), (cost.cpu, ratio(cost.cpu, |c| c.cpu))]
-    {
-        write!(row, "| {:.2} s | {ratio} ", time.as_secs_f64()).expect("text");
+    for (time, criu) in [(cost.wall, criu.map(|c| c.wall)), (cost.cpu, criu.map(|c| c.cpu))] {
+        write!(row, "| {:.2} s | {} ", time.as_secs_f64(), ratio(time, criu)).expect("text");
     }
     let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
     write!(row, "| {:.0} MiB | {:.1} MiB |", mib(cost.peak), mib(cost.image)).expect("text");
     row
+}
+
+fn ratio(time: Duration, criu: Option<Duration>) -> String {
+    criu.map_or("-".into(), |criu| format!("{:.2}", time.as_secs_f64() / criu.as_secs_f64()))
+}
+
+/// Writes so many MiB to a new file.
+fn bare_write(dir: &Path, mib: u64) -> Cost {
+    let (path, piece) = (dir.join("bare"), vec![1u8; 1 << 20]);
+    let mut file = File::create(&path).expect("a file");
+    let start = Instant::now();
+    for _ in 0..mib {
+        file.write_all(&piece).expect("room for the file");
+    }
+    let cost = Cost { wall: start.elapsed(), ..Cost::default() };
+    fs::remove_file(path).expect("remove the file");
+    cost
 }
 
 /// Of each measure by itself.
@@ -177,10 +199,20 @@ struct Tree(Vec<i32>);
 impl Tree {
     /// Time that the tasks have run for.
     fn cpu(&self) -> Duration {
+        // SAFETY: takes a number only.
+        let ticks_per_second = unsafe { libc::sysconf(libc::_SC_CLK_TCK) } as f64;
         let time = |pid: &i32| {
-            let text = fs::read_to_string(format!("/proc/{pid}/schedstat")).expect("schedstat");
-            let nanos = text.split_ascii_whitespace().next().and_then(|n| n.parse().ok());
-            Duration::from_nanos(nanos.expect("a number"))
+            let number = |text: &str, index: usize| -> u64 {
+                let word = text.split_ascii_whitespace().nth(index);
+                word.and_then(|word| word.parse().ok()).expect("a number")
+            };
+            let read = |name| fs::read_to_string(format!("/proc/{pid}/{name}")).expect(name);
+            // The one is exact, the other has also what threads that have ended have used.
+            let (own, all) = (read("schedstat"), read("stat"));
+            let (_, all) = all.rsplit_once(") ").expect("a name");
+            let ticks = number(all, 11) + number(all, 12);
+            let all = Duration::from_secs_f64(ticks as f64 / ticks_per_second);
+            all.max(Duration::from_nanos(number(&own, 0)))
         };
         self.0.iter().map(time).sum()
     }

@@ -19,7 +19,7 @@ use super::stop::Tree;
 use super::{Options, head, ids, leftover, parallel, settings, signals, timers};
 use crate::error::DumpError;
 use crate::image::{
-    Body, Cred, Fs, HeadExtra, ImageHead, Live, TaskIds, TaskState, Terminal, Zombie,
+    Body, Cred, Fs, HeadExtra, ImageHead, Live, Settings, TaskIds, TaskState, Terminal, Zombie,
 };
 use crate::sys::kcmp::{self, Kind};
 use crate::sys::procfs::Mapping;
@@ -43,6 +43,7 @@ struct Read<'a> {
     facts: &'a Facts,
     machine: Machine,
     answers: Answers,
+    settings: Settings,
 }
 
 /// Reads the state of all tasks of the tree. They are afterwards as they were before.
@@ -147,11 +148,15 @@ fn ask<'a>(
         })
         .collect();
     let answers = inject::ask(tree, &subjects)?;
-    Ok(machines
-        .into_iter()
-        .zip(answers)
-        .map(|((facts, _, machine), answers)| Read { facts, machine, answers })
-        .collect())
+    let online = sched::online();
+    let asked: Vec<_> = machines.iter().map(|(facts, ..)| *facts).zip(&answers).collect();
+    let settings = parallel::map(&asked, |&(facts, answers)| {
+        settings::read(facts, answers, online.as_deref())
+    })?;
+    let known = machines.into_iter().zip(answers).zip(settings);
+    let read =
+        |(((facts, _, machine), answers), settings)| Read { facts, machine, answers, settings };
+    Ok(known.map(read).collect())
 }
 
 /// Processes that share an address space cannot be saved. They are found by sorting, so that each is
@@ -208,8 +213,6 @@ struct Builder {
     creds: Vec<Cred>,
     /// Index in the task table of each thread.
     tasks: HashMap<i32, usize>,
-    /// CPUs in use.
-    online: Option<Vec<u64>>,
     /// Address space, signal actions and signal state of each thread group, by its pid.
     groups: HashMap<i32, (usize, usize, usize)>,
 }
@@ -225,7 +228,6 @@ impl Builder {
             fs_sharing: Sharing::new(Kind::Fs),
             creds: Vec::new(),
             tasks: all.iter().map(|f| (f.tid, f.index)).collect(),
-            online: sched::online(),
             groups: HashMap::new(),
         }
     }
@@ -236,7 +238,7 @@ impl Builder {
         processes: &Processes,
         read: Read<'_>,
     ) -> Result<Live, DumpError> {
-        let Read { facts, machine, answers } = read;
+        let Read { facts, machine, answers, settings } = read;
         let thread = tree.thread(facts.place);
         let thread = thread.ok_or_else(|| facts.refuse("the task", "it has ended"))?;
         let cred = self.cred(facts, &answers);
@@ -258,7 +260,6 @@ impl Builder {
         } else {
             Vec::new()
         };
-        let settings = settings::read(facts, &answers, self.online.as_deref())?;
         let (address, flags, size) = answers.altstack;
         let disabled = flags & libc::SS_DISABLE != 0;
         if flags & !(libc::SS_DISABLE | libc::SS_ONSTACK) != 0 {
