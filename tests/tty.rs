@@ -584,3 +584,28 @@ fn a_session_below_the_root_has_the_terminal_and_ends() {
         outer.await_raw(false);
     }
 }
+
+#[test]
+fn others_may_print_on_when_the_root_task_has_ended() {
+    let folder = folder();
+    let mut outer = shell(folder.path());
+    let script = "while :; do echo on; done & read line; echo last; exit 4";
+    outer.type_in(&format!("sh -c '{script}'\n"));
+    outer.await_text("on\r\non\r\n");
+    let pid = outer.wait_for("sh", |outer| {
+        dump_common::descendants(outer.pid())
+            .into_iter()
+            .find(|&pid| comm(pid) == Some("sh\n".into()))
+    });
+    save(pid, folder.path());
+    drop(outer);
+    let mut outer = restart(&["--new-pids"], folder.path(), 30).expect("that needs no rights");
+    outer.await_text("on\r\non\r\n");
+    let below = dump_common::descendants(outer.pid());
+    outer.type_in("\n");
+    outer.await_text("last");
+    assert_eq!(outer.wait_for_end().code(), Some(4));
+    outer.await_raw(false);
+    // The other has lost its terminal, and ends.
+    below.into_iter().for_each(await_gone);
+}

@@ -16,6 +16,8 @@ use crate::sys::{process, procfs};
 const TICK: i32 = 100;
 /// Most bytes that are under way in each direction.
 const MOST: usize = 16384;
+/// More bytes than a terminal can hold that nobody has read.
+const HELD_MOST: usize = 256 << 10;
 /// Signals that end the relay, once the terminal is as it was.
 const ENDING: [i32; 4] = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT];
 
@@ -63,8 +65,6 @@ struct Relay<'a> {
     root: Option<i32>,
     typed: Vec<u8>,
     printed: Vec<u8>,
-    /// Nobody has the terminal of the tree open: it is looked at again after a while.
-    deserted: bool,
 }
 
 /// Relays until the tree has ended: its status; or the signal that has ended the relay. `pid` is the child
@@ -89,7 +89,6 @@ pub fn relay(
         root: None,
         typed: Vec::new(),
         printed: Vec::new(),
-        deserted: false,
     };
     let result = relay.run();
     let hung_up = !matches!(result, Ok(End::Tree(_) | End::Failed));
@@ -120,21 +119,16 @@ impl Relay<'_> {
     fn run(&mut self) -> io::Result<End> {
         loop {
             let types = self.root.is_some() && self.typed.is_empty();
-            let there = !std::mem::take(&mut self.deserted);
             let ready = poll(
                 &[
                     (self.signals.as_fd(), true, false),
                     (self.tree.as_fd(), true, false),
-                    (
-                        self.master.as_fd(),
-                        there && self.printed.is_empty(),
-                        there && !self.typed.is_empty(),
-                    ),
+                    (self.master.as_fd(), self.printed.is_empty(), !self.typed.is_empty()),
                     (self.own.as_fd(), types, !self.printed.is_empty()),
                 ],
                 TICK,
             );
-            let [signals, tree, master, own] = ready.try_into().unwrap_or([(false, false); 4]);
+            let [_, tree, master, own] = ready.try_into().unwrap_or([(false, false); 4]);
             while let Some(signal) = self.signals.next() {
                 match signal {
                     libc::SIGWINCH => self.size()?,
@@ -142,7 +136,6 @@ impl Relay<'_> {
                     signal => return Ok(End::Signal(signal)),
                 }
             }
-            let _ = signals;
             if tree.0
                 && let Some(end) = self.hear()?
             {
@@ -188,25 +181,32 @@ impl Relay<'_> {
         }
     }
 
-    /// Shows all that was printed. Reading tells truly that there is no more, also of what is under way.
+    /// Shows all that was printed up to now. Reading tells truly that there is no more, also of what is under
+    /// way; others of the tree may print on.
     fn finish(&mut self) -> io::Result<()> {
+        let mut left = HELD_MOST;
         loop {
             while !self.printed.is_empty() {
-                poll(&[(self.own.as_fd(), false, true)], -1);
+                poll(&[(self.signals.as_fd(), true, false), (self.own.as_fd(), false, true)], -1);
+                if self.signals.next().is_some_and(|signal| ENDING.contains(&signal)) {
+                    return Ok(());
+                }
                 self.show()?;
             }
             self.read_printed();
-            if self.printed.is_empty() {
+            if self.printed.is_empty() || left == 0 {
                 return Ok(());
             }
+            left = left.saturating_sub(self.printed.len());
         }
     }
 
     fn read_printed(&mut self) {
         self.printed.resize(MOST, 0);
-        let result = self.master.read(&mut self.printed);
-        self.deserted = result.as_ref().is_err_and(|e| e.raw_os_error() == Some(libc::EIO));
-        self.printed.truncate(result.unwrap_or(0));
+        // The leader of the session has the other end open too, whatever the tree does: an error is that there is
+        // nothing more.
+        let length = self.master.read(&mut self.printed).unwrap_or(0);
+        self.printed.truncate(length);
     }
 
     fn show(&mut self) -> io::Result<()> {
