@@ -129,6 +129,11 @@ impl Victim {
         None
     }
 
+    /// How it has ended, if it has.
+    pub fn has_ended(&mut self) -> Option<std::process::ExitStatus> {
+        self.child.try_wait().expect("wait")
+    }
+
     /// Whether it runs, and nobody traces it.
     pub fn runs(&mut self) -> bool {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid()));

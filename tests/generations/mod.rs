@@ -65,9 +65,24 @@ impl Run {
             if let Some(found) = found(self) {
                 return found;
             }
+            let end = self.has_ended();
             let (messages, output) = (self.messages(), self.output());
+            // It may have been the last thing it did.
+            if let Some(found) = found(self) {
+                return found;
+            }
+            assert!(end.is_none(), "waited for {what}: {end:?}: {messages}{output}");
             assert!(Instant::now() < deadline, "waited in vain for {what}: {messages}{output}");
             std::thread::sleep(TICK);
+        }
+    }
+
+    /// How the tree has ended, if it has.
+    fn has_ended(&mut self) -> Option<ExitStatus> {
+        match (&mut self.restart, &mut self.victim) {
+            (Some(restart), _) => restart.try_wait().expect("wait"),
+            (None, Some(victim)) => victim.has_ended(),
+            (None, None) => None,
         }
     }
 

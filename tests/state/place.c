@@ -54,8 +54,11 @@ static void setup(void)
 		NEED(!prctl(PR_SET_PDEATHSIG, SIGKILL));
 		child();
 	}
-	while (!told->answered)
-		;
+	for (int i = 0; !told->answered; i++) {
+		struct timespec tick = { 0, 1000000 };
+		nanosleep(&tick, NULL);
+		NEED(i < 20000);
+	}
 	NEED(close(open("/jail/after/file", O_CREAT | O_WRONLY, 0644)) == 0);
 }
 
