@@ -3,7 +3,9 @@
 //! The trees are those of `c-tests/workloads`: a root with sleeping children, and a process with touched
 //! memory. Each is made anew, saved and ended, brought back, and has to find its state as it was. The two
 //! programs take turns; so does a loop that writes as many bytes as the process has to a new file, which is the
-//! least that its checkpoint has to do. CRIU is `$CRIU`, or `criu` in `$PATH`, and is left out where its own check says
+//! least that its checkpoint has to do. Before each, as much memory is touched and given back: a virtual machine
+//! may have to ask its host for memory that it has not used for a while, and that takes longer than all the rest.
+//! CRIU is `$CRIU`, or `criu` in `$PATH`, and is left out where its own check says
 //! that it does not work. Numbers in the environment: `BENCH_TASKS` (1000), `BENCH_MIB` (4096),
 //! `BENCH_ROUNDS` (5); images are written below `BENCH_DIR` (`/dev/shm`). Results: `docs/performance.md`.
 
@@ -62,18 +64,22 @@ fn main() {
     println!("| --- | --- | --- | --- | --- | --- | --- | --- |");
     let mut programs = vec![Program::Usercr];
     programs.extend(criu.iter().map(|path| Program::Criu(path)));
+    let memory = build("mem");
     for (name, size, title) in
         [("wide", tasks, format!("{tasks} processes")), ("mem", mib, format!("{mib} MiB"))]
     {
         let workload = build(name);
+        // A process of the wide tree has much less than 1 MiB.
+        let warm = || touch(&memory, size, dir.path());
         let mut costs: Vec<[Vec<Cost>; 2]> = programs.iter().map(|_| Default::default()).collect();
         let mut bare = Vec::new();
         for _ in 0..rounds {
             if name == "mem" {
+                warm();
                 bare.push(bare_write(dir.path(), size));
             }
             for (program, costs) in programs.iter().zip(&mut costs) {
-                let [save, back] = round(*program, &workload, size, dir.path());
+                let [save, back] = round(*program, &workload, size, dir.path(), &warm);
                 costs[0].push(save);
                 costs[1].push(back);
             }
@@ -141,15 +147,20 @@ fn median(costs: &[Cost]) -> Cost {
 }
 
 /// One tree, saved and ended, brought back, and asked whether it is what it was.
-fn round(program: Program<'_>, workload: &Path, size: u64, dir: &Path) -> [Cost; 2] {
-    let [pid_file, result, images] = ["pid", "result", "images"].map(|name| dir.join(name));
-    let mut start = Command::new(workload);
-    cc::succeeds(start.arg(size.to_string()).arg(&pid_file).arg(&result));
-    let root = fs::read_to_string(&pid_file).expect("a pid").trim().parse().expect("a number");
-    let tree = Tree(descendants(root));
+fn round(
+    program: Program<'_>,
+    workload: &Path,
+    size: u64,
+    dir: &Path,
+    warm: &dyn Fn(),
+) -> [Cost; 2] {
+    let (tree, result) = start(workload, size, dir);
+    let root = tree.0[0];
+    let images = dir.join("images");
     fs::create_dir(&images).expect("a folder for the image");
     let image = images.join("image");
 
+    warm();
     let before = tree.cpu();
     let mut save = match program {
         Program::Usercr => {
@@ -166,6 +177,7 @@ fn round(program: Program<'_>, workload: &Path, size: u64, dir: &Path) -> [Cost;
     save.cpu += tree.reap() - before;
     save.image = files(&images).iter().map(|m| m.len()).sum();
 
+    warm();
     let mut back = match program {
         Program::Usercr => {
             let mut command = Command::new(env!("CARGO_BIN_EXE_usercr"));
@@ -186,6 +198,26 @@ fn round(program: Program<'_>, workload: &Path, size: u64, dir: &Path) -> [Cost;
     let said = fs::read_to_string(&result).expect("a result of the tree");
     assert_eq!(said, "ok\n", "the tree is not what it was");
     [save, back]
+}
+
+/// A workload that is ready, and where it writes what it finds.
+fn start(workload: &Path, size: u64, dir: &Path) -> (Tree, PathBuf) {
+    let [pid_file, result] = ["pid", "result"].map(|name| dir.join(name));
+    let mut start = Command::new(workload);
+    cc::succeeds(start.arg(size.to_string()).arg(&pid_file).arg(&result));
+    let root = fs::read_to_string(&pid_file).expect("a pid").trim().parse().expect("a number");
+    (Tree(descendants(root)), result)
+}
+
+/// Has another process touch so many MiB, and ends it.
+fn touch(memory: &Path, mib: u64, dir: &Path) {
+    let warm = dir.join("warm");
+    fs::create_dir(&warm).expect("a folder");
+    let (tree, _) = start(memory, mib, &warm);
+    // SAFETY: a signal to a process of this benchmark, which nobody else reaps.
+    unsafe { libc::kill(tree.0[0], libc::SIGKILL) };
+    tree.reap();
+    fs::remove_dir_all(&warm).expect("remove the folder");
 }
 
 fn files(dir: &Path) -> Vec<fs::Metadata> {
