@@ -23,6 +23,7 @@ macro_rules! states {
 }
 
 states! {
+    alarms,
     credentials,
     deleted,
     descriptors,

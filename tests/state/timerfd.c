@@ -7,7 +7,7 @@
 
 #define NS 1000000000LL
 
-static int once, periodic, ticking, one_tick, expired, wall, cancels, absolute, boot, off, alarm_fd, copy, shared, answer;
+static int once, periodic, ticking, fast, one_tick, expired, wall, cancels, absolute, boot, off, alarm_fd, copy, shared, answer;
 static long long wall_time;
 
 static long long now(clockid_t clock)
@@ -63,6 +63,8 @@ static void setup(void)
 	once = timer(CLOCK_MONOTONIC, TFD_CLOEXEC, 1000 * NS, 0, 0);
 	periodic = timer(CLOCK_REALTIME, 0, 2000 * NS, 700 * NS + 5, 0);
 	ticking = timer(CLOCK_MONOTONIC, 0, 1000000, 3000000, 0);
+	/* It expires again before anybody can look at it. */
+	fast = timer(CLOCK_MONOTONIC, 0, 1000, 10000, 0);
 	one_tick = timer(CLOCK_MONOTONIC, TFD_NONBLOCK, 1, 1500 * NS, 0);
 	expired = timer(CLOCK_MONOTONIC, TFD_NONBLOCK, 1, 0, 0);
 	wall_time = now(CLOCK_REALTIME) + 3000 * NS;
@@ -107,6 +109,8 @@ static void check(int generation)
 	NEED(get(ticking) >= 1);
 	NEED(get(ticking) >= 1);
 	NEED(get(ticking) >= 1);
+	for (int i = 0; i < 3; i++)
+		NEED(get(fast) >= 1);
 	if (generation == 1) {
 		NEED_EQ(get(copy), 1);
 		NEED_EQ(get(expired), 1);

@@ -21,14 +21,19 @@ pub(super) fn read(all: &[Facts], holder: Holder) -> Result<TimerFd, DumpError> 
         timer.ok_or_else(|| holder.refuse(all, "this kernel does not tell its state"))
     };
     let mut timer = look()?;
+    if timer.value == 0 && timer.ticks == 0 {
+        // It does not run, or expires just now.
+        timer = look()?;
+    }
     if timer.interval != 0 && timer.ticks != 0 {
         // The kernel stops counting at the first expiration until somebody reads, or asks for the time
         // left, as is done here; the task cannot tell the difference.
         inspect::ask_timer(&copy).map_err(holder.failed("ask the timer at"))?;
         timer = look()?;
-    } else if timer.value == 0 && timer.ticks == 0 {
-        // It does not run, or expires just now.
-        timer = look()?;
+        if timer.value == 0 {
+            // It has expired once more meanwhile, which is counted; with no time left it would not go on.
+            timer.value = timer.interval;
+        }
     }
     if timer.interval == 0 && timer.ticks != 0 && !cancels(&timer) {
         // It has expired after the time left was read.
