@@ -101,6 +101,9 @@ impl Drop for Interrupts {
         if counting.0 == 0
             && let Some(old) = counting.1.take()
         {
+            // One that was sent to the process may still wait for the thread that the kernel has chosen for it.
+            // Whoever changes its mask takes what waits: here that still counts.
+            drop(Blocked::all());
             // SAFETY: `old` is the action that the kernel gave us.
             unsafe { libc::sigaction(libc::SIGINT, &raw const old, std::ptr::null_mut()) };
         }
