@@ -162,6 +162,7 @@ fn round(
 
     warm();
     let before = tree.cpu();
+    let begun = Instant::now();
     let mut save = match program {
         Program::Usercr => {
             let mut command = Command::new(env!("CARGO_BIN_EXE_usercr"));
@@ -174,6 +175,9 @@ fn round(
             measured(&mut command)
         }
     };
+    // One of the two programs waits until the tree has ended, the other does not.
+    tree.wait();
+    save.wall = begun.elapsed();
     save.cpu += tree.reap() - before;
     save.image = files(&images).iter().map(|m| m.len()).sum();
 
@@ -249,9 +253,8 @@ impl Tree {
         self.0.iter().map(time).sum()
     }
 
-    /// Waits until all have ended, and reaps them; the time that they had run for. The orphans among
-    /// them are children of this program.
-    fn reap(&self) -> Duration {
+    /// Waits until all have ended.
+    fn wait(&self) {
         let deadline = Instant::now() + PATIENCE;
         let ended = |pid: &i32| {
             fs::read_to_string(format!("/proc/{pid}/stat"))
@@ -259,8 +262,14 @@ impl Tree {
         };
         while !self.0.iter().all(ended) {
             assert!(Instant::now() < deadline, "the tree does not end");
-            std::thread::sleep(Duration::from_millis(5));
+            std::thread::sleep(Duration::from_millis(1));
         }
+    }
+
+    /// Waits until all have ended, and reaps them; the time that they had run for. The orphans among
+    /// them are children of this program.
+    fn reap(&self) -> Duration {
+        self.wait();
         // A root that has ended by itself has reaped the others.
         let left = self.0.iter().copied().filter(|p| Path::new(&format!("/proc/{p}")).exists());
         let left = Tree(left.collect());
