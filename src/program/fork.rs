@@ -6,11 +6,15 @@ use crate::image::TaskState;
 use crate::plan::Flags;
 
 /// clone3(2), struct clone_args: the fields that are used, as 64-bit words.
-const CLONE_ARGS_WORDS: usize = 11;
-const FLAGS: usize = 0;
+pub(super) const CLONE_ARGS_WORDS: usize = 11;
+pub(super) const FLAGS: usize = 0;
 const EXIT_SIGNAL: usize = 4;
 const SET_TID: usize = 8;
 const SET_TID_SIZE: usize = 9;
+
+/// What any thread has in common with its group, and what all but those that restart(2) restores have besides.
+pub(super) const THREAD: i32 = libc::CLONE_THREAD | libc::CLONE_SIGHAND | libc::CLONE_VM;
+pub(super) const SHARED: i32 = libc::CLONE_FILES | libc::CLONE_FS | libc::CLONE_SYSVSEM;
 
 /// Resets handlers to the default in the child, so that none of the caller's runs there (Linux 5.5).
 pub(super) const CLONE_CLEAR_SIGHAND: u64 = 0x1_0000_0000;
@@ -156,9 +160,7 @@ impl Compiler<'_> {
         let Some(row) = self.plan.tasks.get(child) else { return };
         let mut args = [0u64; CLONE_ARGS_WORDS];
         if row.flags.has(Flags::THREAD) {
-            let group = libc::CLONE_THREAD | libc::CLONE_SIGHAND | libc::CLONE_VM;
-            let rest = libc::CLONE_FILES | libc::CLONE_FS | libc::CLONE_SYSVSEM;
-            args[FLAGS] = if self.facts.kernel_restores { group } else { group | rest } as u64;
+            args[FLAGS] = if self.facts.kernel_restores { THREAD } else { THREAD | SHARED } as u64;
         } else if row.flags.has(Flags::SIBLING) {
             args[FLAGS] = libc::CLONE_PARENT as u64;
         } else {

@@ -6,6 +6,7 @@
 
 use std::mem::offset_of;
 
+use super::fork::{CLONE_ARGS_WORDS, FLAGS, SHARED, THREAD};
 use super::insn::{INSN_SIZE, Insn, Op};
 use super::{Compiler, Program, attempt, call, store};
 use crate::image::{PAGE, PageRun};
@@ -13,9 +14,7 @@ use crate::image::{PAGE, PageRun};
 /// Bytes that are worth a thread.
 const SHARE: u64 = 32 << 20;
 
-/// clone3(2), struct clone_args: the fields that are used, as 64-bit words.
-const CLONE_ARGS_WORDS: usize = 11;
-const FLAGS: usize = 0;
+/// clone3(2), struct clone_args: more fields, as 64-bit words.
 const CHILD_TID: usize = 2;
 const PARENT_TID: usize = 3;
 
@@ -55,11 +54,9 @@ impl Compiler<'_> {
         self.read_all(&mut reader, runs);
         reader.push(store(done, 1));
         reader.push(call(libc::SYS_exit, &[0]));
-        let group = libc::CLONE_THREAD | libc::CLONE_SIGHAND | libc::CLONE_VM | libc::CLONE_FILES;
-        let rest = libc::CLONE_FS | libc::CLONE_SYSVSEM;
         let words = libc::CLONE_PARENT_SETTID | libc::CLONE_CHILD_CLEARTID;
         let mut args = [0u64; CLONE_ARGS_WORDS];
-        args[FLAGS] = (group | rest | words) as u64;
+        args[FLAGS] = (THREAD | SHARED | words) as u64;
         (args[CHILD_TID], args[PARENT_TID]) = (thread, thread);
         let at = self.data.words(&args);
         let size = self.facts.layout.stack;

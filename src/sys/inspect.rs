@@ -7,9 +7,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
-fn check(result: libc::c_long) -> io::Result<libc::c_long> {
-    if result == -1 { Err(io::Error::last_os_error()) } else { Ok(result) }
-}
+use super::check;
 
 fn own(fd: libc::c_long) -> OwnedFd {
     // SAFETY: every caller passes a descriptor that the kernel has just made for it.
@@ -73,7 +71,7 @@ pub fn copy_descriptor(process: impl AsFd, fd: i32) -> io::Result<OwnedFd> {
 pub fn poll_now(fd: impl AsFd, events: i16) -> io::Result<i16> {
     let mut poll = libc::pollfd { fd: fd.as_fd().as_raw_fd(), events, revents: 0 };
     // SAFETY: `poll` is one valid pollfd for the time of the call.
-    check(unsafe { libc::poll(&raw mut poll, 1, 0) }.into())?;
+    check(unsafe { libc::poll(&raw mut poll, 1, 0) })?;
     Ok(poll.revents)
 }
 
@@ -85,7 +83,7 @@ pub fn ask_timer(timer: impl AsFd) -> io::Result<()> {
     // SAFETY: two pairs of numbers, for which zeros are a value.
     let mut setting: libc::itimerspec = unsafe { std::mem::zeroed() };
     // SAFETY: the call fills the struct that it is given.
-    check(unsafe { libc::timerfd_gettime(timer.as_fd().as_raw_fd(), &raw mut setting) }.into())?;
+    check(unsafe { libc::timerfd_gettime(timer.as_fd().as_raw_fd(), &raw mut setting) })?;
     Ok(())
 }
 
@@ -111,9 +109,9 @@ pub fn file_owner(file: impl AsFd) -> io::Result<SeenOwner> {
     let mut owner = [0i32; 2];
     let file = file.as_fd().as_raw_fd();
     // SAFETY: the kernel writes a struct of two numbers.
-    check(unsafe { libc::fcntl(file, F_GETOWN_EX, owner.as_mut_ptr()) }.into())?;
+    check(unsafe { libc::fcntl(file, F_GETOWN_EX, owner.as_mut_ptr()) })?;
     // SAFETY: no argument.
-    let signal = check(unsafe { libc::fcntl(file, F_GETSIG) }.into())?;
+    let signal = check(unsafe { libc::fcntl(file, F_GETSIG) })?;
     let [kind, pid] = owner;
     Ok(SeenOwner { kind, pid, signal: signal as i32 })
 }
@@ -122,7 +120,7 @@ pub fn file_owner(file: impl AsFd) -> io::Result<SeenOwner> {
 fn pipe() -> io::Result<(File, File)> {
     let mut ends = [0; 2];
     // SAFETY: pipe2 fills an array of two descriptors.
-    check(unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC | libc::O_NONBLOCK) }.into())?;
+    check(unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC | libc::O_NONBLOCK) })?;
     Ok((own(ends[0].into()).into(), own(ends[1].into()).into()))
 }
 
@@ -134,7 +132,7 @@ pub fn pipe_filled(end: impl AsFd) -> io::Result<usize> {
     let mut filled: libc::c_int = 0;
     // SAFETY: FIONREAD writes one int.
     let done = unsafe { libc::ioctl(end.as_fd().as_raw_fd(), libc::FIONREAD, &raw mut filled) };
-    check(done.into())?;
+    check(done)?;
     Ok(usize::try_from(filled).unwrap_or(0))
 }
 
@@ -145,7 +143,7 @@ pub fn pipe_filled(end: impl AsFd) -> io::Result<usize> {
 pub fn pipe_size(end: impl AsFd) -> io::Result<u32> {
     // SAFETY: F_GETPIPE_SZ takes no argument.
     let size = unsafe { libc::fcntl(end.as_fd().as_raw_fd(), libc::F_GETPIPE_SZ) };
-    Ok(check(size.into())? as u32)
+    Ok(check(size)? as u32)
 }
 
 /// Copies what is in a pipe, at most `most` bytes, to another one; none where it is empty and has no
@@ -184,7 +182,7 @@ pub fn pipe_contents(read_end: impl AsFd) -> io::Result<(Vec<u8>, Vec<u32>)> {
     let size = pipe_size(&read_end)? as libc::c_int;
     // SAFETY: F_SETPIPE_SZ takes a number.
     let sized = unsafe { libc::fcntl(write.as_raw_fd(), libc::F_SETPIPE_SZ, size) };
-    check(sized.into())?;
+    check(sized)?;
     tee(read_end.as_fd(), &write, filled)?;
     drop(write);
     let (mut data, mut reads, mut done) = (vec![0; filled], Vec::new(), 0);
@@ -247,7 +245,7 @@ fn uname() -> io::Result<libc::utsname> {
     // SAFETY: utsname is arrays of bytes, for which all zeros is a value.
     let mut names: libc::utsname = unsafe { std::mem::zeroed() };
     // SAFETY: uname fills the struct that it is given.
-    check(unsafe { libc::uname(&raw mut names) }.into())?;
+    check(unsafe { libc::uname(&raw mut names) })?;
     Ok(names)
 }
 
@@ -263,7 +261,7 @@ fn text(field: &[libc::c_char]) -> Vec<u8> {
 pub fn seals(file: &File) -> io::Result<u32> {
     // SAFETY: F_GET_SEALS takes no argument.
     let seals = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_GET_SEALS) };
-    Ok(check(seals.into())? as u32)
+    Ok(check(seals)? as u32)
 }
 
 /// Whether a file is in hugetlbfs.
@@ -274,7 +272,7 @@ pub fn on_hugetlbfs(file: &File) -> io::Result<bool> {
     // SAFETY: statfs is numbers, for which all zeros is a value.
     let mut found: libc::statfs = unsafe { std::mem::zeroed() };
     // SAFETY: fstatfs fills the struct that it is given.
-    check(unsafe { libc::fstatfs(file.as_raw_fd(), &raw mut found) }.into())?;
+    check(unsafe { libc::fstatfs(file.as_raw_fd(), &raw mut found) })?;
     Ok(found.f_type == libc::HUGETLBFS_MAGIC)
 }
 
@@ -286,7 +284,7 @@ pub fn on_noexec(file: &File) -> io::Result<bool> {
     // SAFETY: statvfs is numbers, for which all zeros is a value.
     let mut found: libc::statvfs = unsafe { std::mem::zeroed() };
     // SAFETY: fstatvfs fills the struct that it is given.
-    check(unsafe { libc::fstatvfs(file.as_raw_fd(), &raw mut found) }.into())?;
+    check(unsafe { libc::fstatvfs(file.as_raw_fd(), &raw mut found) })?;
     Ok(found.f_flag & libc::ST_NOEXEC != 0)
 }
 

@@ -46,3 +46,8 @@ pub mod mount;
 
 /// restart(2), where the kernel has it.
 pub mod restart2;
+
+/// The result of a call of libc, or what errno says where that is -1.
+fn check<T: Copy + Into<i64>>(result: T) -> std::io::Result<T> {
+    if result.into() == -1 { Err(std::io::Error::last_os_error()) } else { Ok(result) }
+}

@@ -5,9 +5,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::{fs::File, ptr};
 
-fn check(result: libc::c_int) -> io::Result<libc::c_int> {
-    if result == -1 { Err(io::Error::last_os_error()) } else { Ok(result) }
-}
+use super::check;
 
 /// fork(2): the pid of the child, None in the child. It dies with its parent, by SIGKILL.
 ///

@@ -6,14 +6,12 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 
+use super::check;
+
 /// Room for ancillary data: credentials, and as many descriptors as one message can carry (253).
 const CONTROL: usize = 2048;
 /// SCM_RIGHTS and its kind stand behind a header of so many bytes.
 const CONTROL_HEADER: usize = 16;
-
-fn check(result: libc::c_int) -> io::Result<libc::c_int> {
-    if result == -1 { Err(io::Error::last_os_error()) } else { Ok(result) }
-}
 
 /// A new socket.
 ///

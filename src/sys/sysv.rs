@@ -5,6 +5,7 @@ use std::fs;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
+use super::check;
 use super::process;
 use super::space::in_a_thread;
 
@@ -37,10 +38,6 @@ pub struct Segment {
     pub removed: bool,
     /// It stays in memory.
     pub locked: bool,
-}
-
-fn check(result: i32) -> io::Result<i32> {
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
 /// The segment that has this id, or the place in the kernel's table that this id would have. Of the calling

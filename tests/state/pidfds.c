@@ -1,5 +1,5 @@
 /* Descriptors of processes: whose, with which flags, who shares them, and what can be done with them. */
-#include "state.h"
+#include "pidfd.h"
 #include <poll.h>
 #include <pthread.h>
 #include <stdint.h>
@@ -21,22 +21,6 @@ static volatile pid_t thread_id;
 static int open_pidfd(pid_t pid, int flags)
 {
 	return syscall(SYS_pidfd_open, pid, flags);
-}
-
-/* Whose it is, as /proc says. */
-static int whose(int fd)
-{
-	char name[64], text[512], *line;
-	snprintf(name, sizeof name, "/proc/self/fdinfo/%d", fd);
-	int info = open(name, O_RDONLY | O_CLOEXEC);
-	NEED(info >= 0);
-	ssize_t len = read(info, text, sizeof text - 1);
-	NEED(len > 0);
-	text[len] = 0;
-	close(info);
-	line = strstr(text, "\nPid:");
-	NEED(line);
-	return atoi(line + 5);
 }
 
 static void is(int fd, pid_t pid, int flags, int cloexec)

@@ -1,5 +1,5 @@
 /* Descriptors of processes that another pid namespace has no number for. */
-#include "state.h"
+#include "pidfd.h"
 #include <poll.h>
 #include <sched.h>
 #include <stdint.h>
@@ -12,22 +12,6 @@ static pid_t outside, inner;
 static int open_pidfd(pid_t pid)
 {
 	return syscall(SYS_pidfd_open, pid, 0);
-}
-
-/* Whose it is, as /proc says. */
-static int whose(int fd)
-{
-	char name[64], text[512], *line;
-	snprintf(name, sizeof name, "/proc/self/fdinfo/%d", fd);
-	int info = open(name, O_RDONLY | O_CLOEXEC);
-	NEED(info >= 0);
-	ssize_t len = read(info, text, sizeof text - 1);
-	NEED(len > 0);
-	text[len] = 0;
-	close(info);
-	line = strstr(text, "\nPid:");
-	NEED(line);
-	return atoi(line + 5);
 }
 
 static int ready(int fd)
