@@ -26,7 +26,7 @@ const SIZE: u64 = 4 * 4096;
 /// An ordinary user.
 const NOBODY: u32 = 65534;
 
-/// Ids are chosen for all processes: these tests are about who gets them.
+/// The id of the next segment is chosen for all processes: no test may make one that another has chosen for itself.
 fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
@@ -96,6 +96,19 @@ fn can_choose() -> bool {
     chosen.is_ok()
 }
 
+/// A segment with this id, which is free. Any process of the machine may take it between the choice and its use.
+fn with_id(id: i32) -> Removed {
+    let deadline = Instant::now() + generations::LIMIT;
+    loop {
+        sysv::choose_next(id).expect("choose");
+        let made = Removed(sysv::make(0, 1).expect("make"));
+        if made.0 == id {
+            return made;
+        }
+        assert!(Instant::now() < deadline, "id {id} was always taken, last by {}", made.0);
+    }
+}
+
 /// What is in a segment.
 fn contents(id: i32) -> Vec<u8> {
     // SAFETY: the kernel chooses a free place.
@@ -151,6 +164,7 @@ fn restarted(command: &mut Child) -> i32 {
 
 #[test]
 fn what_is_not_the_trees_own() {
+    let _alone = alone();
     let directory = tempfile::tempdir().expect("a folder");
     let told = directory.path().join("told");
     let mut command = Command::new(program());
@@ -173,6 +187,7 @@ fn what_is_not_the_trees_own() {
 
 #[test]
 fn what_is_mapped_in_other_ways() {
+    let _alone = alone();
     for (mode, expected) in [
         ("segment-opened", ": it is mapped otherwise than with shmat(2)"),
         ("segment-private", "): a private mapping of System V shared memory cannot be saved"),
@@ -265,9 +280,7 @@ fn what_is_gone() {
         (id, "another segment has its id".to_owned()),
         (id ^ 1 << 20, format!("segment {} is where it was in the kernel's table", id ^ 1 << 20)),
     ] {
-        sysv::choose_next(number).expect("choose");
-        let other = Removed(sysv::make(0, 1).expect("make"));
-        assert_eq!(other.0, number);
+        let _other = with_id(number);
         let said = refusal(&run, &[]);
         assert!(said.contains(&format!("System V segment {id}: {reason}")), "{said}");
     }
