@@ -23,6 +23,7 @@ pub mod renumber;
 mod sockets;
 pub mod strict;
 mod task;
+mod typing;
 mod write;
 
 pub use cursor::Source;
@@ -31,6 +32,7 @@ pub use objects::*;
 pub use reader::Reader;
 pub use sockets::*;
 pub use task::*;
+pub use typing::*;
 pub use write::{Layout, PageSource, PagesOf, Room, write_head, write_image};
 
 /// Bytes of a page, the only size that x86_64 images have.

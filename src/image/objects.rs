@@ -1,7 +1,7 @@
 //! What tasks share.
 #![forbid(unsafe_code)]
 
-use super::{FileLock, FileOwner, Pending, ProcessLock, Socket};
+use super::{FileLock, FileOwner, Pending, ProcessLock, Socket, Waiting};
 
 /// What tasks share, each kind in a table of its own.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -225,7 +225,7 @@ impl TimerFd {
     }
 }
 
-/// A pair of pseudo terminals, see pty(7). Nothing waits in it to be read.
+/// A pair of pseudo terminals, see pty(7).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Pty {
     /// The number of the slave in /dev/pts.
@@ -248,6 +248,8 @@ pub struct Pty {
     pub exclusive: bool,
     /// Its other end was held outside of the tree (extra record). Only slaves of it are open.
     pub outside: Option<Outside>,
+    /// What waits in it to be read (extra record).
+    pub waiting: Waiting,
 }
 
 /// A terminal whose other end was held outside of the tree: that of the shell that had started the

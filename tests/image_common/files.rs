@@ -351,6 +351,7 @@ impl Maker {
             locked: word() % 2 == 0,
             exclusive: word() % 2 == 0,
             outside: None,
+            waiting: usercr::image::Waiting::default(),
         };
         let outside = Outside { device: word(), controls: word() % 2 == 0, foreground: 1 };
         let pty = Pty { outside: self.random.one_in(3).then_some(outside), ..pty };

@@ -9,7 +9,7 @@ use super::{Files, Holder};
 use crate::dump::facts::Facts;
 use crate::dump::gather::Seen;
 use crate::error::DumpError;
-use crate::image::{FileKind, Outside, Pty};
+use crate::image::{FileKind, Outside, Pty, Waiting};
 use crate::sys::terminal;
 
 /// First and last major number of the slaves; each major has 256 of them.
@@ -201,5 +201,6 @@ fn described(pair: &Pair, found: &terminal::Settings) -> Pty {
         locked: found.locked,
         exclusive: false,
         outside: None,
+        waiting: Waiting::default(),
     }
 }

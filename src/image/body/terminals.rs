@@ -4,7 +4,7 @@
 use super::{Object, ObjectKind, Parser, add};
 use crate::error::ImageError;
 use crate::image::cursor::{Fixed, Source};
-use crate::image::{Outside, Pty, records};
+use crate::image::{Outside, Pty, Waiting, records};
 
 /// Kernel numbers of the driver and its two ends (linux/tty_driver.h).
 pub(crate) const DRIVER_PTY: u16 = 4;
@@ -63,6 +63,7 @@ pub(super) fn read<S: Source>(parser: &mut Parser<'_, S>) -> Result<Object, Imag
         locked: flags & LOCKED != 0,
         exclusive: flags & EXCLUSIVE != 0,
         outside,
+        waiting: Waiting::default(),
     };
     Ok(add(&mut parser.out.ptys, ObjectKind::TtyMaster, pty))
 }
