@@ -20,8 +20,11 @@ pub(super) fn map<T: Sync, R: Send>(
     items: &[T],
     work: impl Fn(&T) -> Result<R, DumpError> + Sync,
 ) -> Result<Vec<R>, DumpError> {
-    let processors = thread::available_parallelism().map_or(1, usize::from);
-    let threads = processors.min(MOST).min(items.len() / FEWEST).max(1);
+    let threads = match items.len() / FEWEST {
+        // How many processors there are takes longer to find out than a little work does.
+        0 | 1 => 1,
+        most => thread::available_parallelism().map_or(1, usize::from).min(MOST).min(most),
+    };
     let size = items.len().div_ceil(threads).max(1);
     let work = |item: &T| interrupt::check().and_then(|()| work(item));
     let run = |chunk: &[T]| chunk.iter().map(work).collect::<Result<Vec<R>, DumpError>>();

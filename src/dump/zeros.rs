@@ -2,12 +2,12 @@
 //! nobody has touched reads the same.
 //!
 //! Comes in: address spaces, or shared memory, with the pages that have contents. Goes out: the same
-//! without the zero pages. Pages that cannot be looked at stay.
+//! without the zero pages. Pages that cannot be looked at stay. Where there are many, several threads look.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 
-use super::interrupt;
+use super::parallel;
 use crate::error::DumpError;
 use crate::image::{PAGE, PageRun, Vma, VmaKind};
 use crate::sys::inspect::{self, PLACES};
@@ -25,6 +25,9 @@ const FEWEST: u64 = 64;
 /// than this are not worth it.
 const GAPS: usize = 4096;
 const LONG: u64 = 16 * PAGE;
+/// Pages that one thread looks at in one go: then it asks whether the checkpoint is to end. A thread more is started for each
+/// few of these.
+const PIECE: u64 = 2048;
 const PAGE_BYTES: usize = PAGE as usize;
 
 /// Leaves the zero pages out of an address space; `pid` has it. What a private mapping of a file holds stays: there
@@ -35,45 +38,111 @@ pub(super) fn leave_out(pid: i32, vmas: &mut [Vma]) -> Result<(), DumpError> {
     if runs().map(|run| run.count).sum::<u64>() < FEWEST {
         return Ok(());
     }
-    let mut zeros = Zeros::default();
-    let mut batch = Vec::with_capacity(PLACES);
-    for address in runs().flat_map(addresses) {
-        batch.push(address);
-        if batch.len() == PLACES {
-            interrupt::check()?;
-            zeros.look(pid, &batch);
+    let found = find(runs, |zeros, addresses| {
+        let mut batch = Vec::with_capacity(PLACES);
+        loop {
             batch.clear();
+            batch.extend(addresses.take(PLACES));
+            if batch.is_empty() {
+                break;
+            }
+            zeros.look(pid, &batch);
         }
-    }
-    zeros.look(pid, &batch);
-    zeros.drop_short();
-    if zeros.found.is_empty() {
+    })?;
+    if found.is_empty() {
         return Ok(());
     }
     for vma in vmas.iter_mut().filter(|vma| vma.kind == VmaKind::Anon) {
-        vma.pages = without(&vma.pages, &zeros.found);
+        vma.pages = without(&vma.pages, &found);
     }
     Ok(())
 }
 
-/// Leaves the zero pages of shared memory out; `file` is that memory.
+/// Leaves the zero pages of shared memory out; `file` is that memory. Where the checkpoint is to end meanwhile all
+/// stay, and it ends at the next point at which it can.
 pub(super) fn leave_out_of_file(file: &File, pages: &[PageRun]) -> Vec<PageRun> {
-    let mut zeros = Zeros::default();
-    let mut page = [0u8; PAGE_BYTES];
-    for address in pages.iter().flat_map(addresses) {
-        let (sample, rest) = page.split_at_mut(SAMPLE);
-        let nothing = |buf: &mut [u8], at| file.read_exact_at(buf, at).is_ok() && is_zero(buf);
-        if nothing(sample, address) && nothing(rest, address + SAMPLE as u64) {
-            zeros.add(address);
-        }
-    }
-    zeros.drop_short();
-    without(pages, &zeros.found)
+    let found = find(
+        || pages.iter(),
+        |zeros, addresses| {
+            let mut page = [0u8; PAGE_BYTES];
+            for address in addresses {
+                let (sample, rest) = page.split_at_mut(SAMPLE);
+                let nothing =
+                    |buf: &mut [u8], at| file.read_exact_at(buf, at).is_ok() && is_zero(buf);
+                if nothing(sample, address) && nothing(rest, address + SAMPLE as u64) {
+                    zeros.add(address, PAGE);
+                }
+            }
+        },
+    );
+    without(pages, &found.unwrap_or_default())
 }
 
-fn addresses(run: &PageRun) -> impl Iterator<Item = u64> + use<> {
-    let start = run.address;
-    (0..run.count).map(move |page| start.wrapping_add(page.wrapping_mul(PAGE)))
+/// The ranges of zero pages that are worth it among the pages of `runs`. `look` is called for a piece of the
+/// pages at a time, where there are many pages by several threads.
+fn find<'a, R: Iterator<Item = &'a PageRun>>(
+    runs: impl Fn() -> R + Sync,
+    look: impl Fn(&mut Zeros, &mut dyn Iterator<Item = u64>) + Sync,
+) -> Result<Vec<(u64, u64)>, DumpError> {
+    let found = parallel::map(&pieces(runs()), |piece| {
+        let mut zeros = Zeros::default();
+        look(&mut zeros, &mut piece.addresses(runs()));
+        Ok(zeros.found)
+    })?;
+    let mut zeros = Zeros::default();
+    for (start, end) in found.into_iter().flatten() {
+        zeros.add(start, end - start);
+    }
+    zeros.drop_short();
+    Ok(zeros.found)
+}
+
+/// Some of the pages of a list of runs, which can be many: so it only says where they are in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Piece {
+    /// The first run that has some of them.
+    first: usize,
+    /// Pages of that run that are not among them.
+    skip: u64,
+    /// How many they are.
+    count: u64,
+}
+
+impl Piece {
+    /// The addresses of its pages; `runs` is the whole list.
+    fn addresses<'a>(&self, runs: impl Iterator<Item = &'a PageRun>) -> impl Iterator<Item = u64> {
+        let mut skip = self.skip;
+        let pages = runs.skip(self.first).flat_map(move |run| {
+            let (start, from) = (run.address, std::mem::take(&mut skip));
+            (from..run.count).map(move |page| start.wrapping_add(page.wrapping_mul(PAGE)))
+        });
+        pages.take(usize::try_from(self.count).unwrap_or(usize::MAX))
+    }
+}
+
+/// All pages of the runs, in pieces of [`PIECE`]; the last one has what is left.
+fn pieces<'a>(runs: impl Iterator<Item = &'a PageRun>) -> Vec<Piece> {
+    let mut pieces = Vec::new();
+    let mut piece = Piece { first: 0, skip: 0, count: 0 };
+    for (index, run) in runs.enumerate() {
+        let mut done = 0;
+        while done < run.count {
+            if piece.count == 0 {
+                piece = Piece { first: index, skip: done, count: 0 };
+            }
+            let more = (PIECE - piece.count).min(run.count - done);
+            done += more;
+            piece.count += more;
+            if piece.count == PIECE {
+                pieces.push(piece);
+                piece.count = 0;
+            }
+        }
+    }
+    if piece.count != 0 {
+        pieces.push(piece);
+    }
+    pieces
 }
 
 fn is_zero(bytes: &[u8]) -> bool {
@@ -89,10 +158,11 @@ struct Zeros {
 }
 
 impl Zeros {
-    fn add(&mut self, address: u64) {
+    fn add(&mut self, address: u64, length: u64) {
+        let behind = address.saturating_add(length);
         match self.found.last_mut() {
-            Some((_, end)) if *end == address => *end += PAGE,
-            _ => self.found.push((address, address.saturating_add(PAGE))),
+            Some((_, end)) if *end == address => *end = behind,
+            _ => self.found.push((address, behind)),
         }
     }
 
@@ -107,7 +177,7 @@ impl Zeros {
         let likely: Vec<u64> = self.zero(pid, pages, SAMPLE).collect();
         for group in likely.chunks(WHOLE) {
             let zero: Vec<u64> = self.zero(pid, group, PAGE_BYTES).collect();
-            zero.into_iter().for_each(|address| self.add(address));
+            zero.into_iter().for_each(|address| self.add(address, PAGE));
         }
     }
 
@@ -171,12 +241,53 @@ mod tests {
     }
 
     #[test]
+    fn pieces_have_all_pages_in_order() {
+        let addresses = |runs: &[PageRun]| -> Vec<u64> {
+            let pages = |run: &PageRun| (0..run.count).map(move |page| page * PAGE);
+            runs.iter().flat_map(|run| pages(run).map(|page| run.address + page)).collect()
+        };
+        for runs in [
+            vec![],
+            vec![run(1, 0)],
+            vec![run(1, 1)],
+            vec![run(1, PIECE)],
+            vec![run(1, PIECE), run(PIECE + 5, 1)],
+            vec![
+                run(1, PIECE - 1),
+                run(PIECE + 5, 0),
+                run(PIECE + 6, 3),
+                run(PIECE * 2, 5 * PIECE),
+            ],
+            (0..2 * PIECE + 10).map(|i| run(2 * i, 1)).collect(),
+        ] {
+            let all = pieces(runs.iter());
+            let got: Vec<u64> = all.iter().flat_map(|p| p.addresses(runs.iter())).collect();
+            assert_eq!(got, addresses(&runs));
+            assert!(all.iter().rev().skip(1).all(|piece| piece.count == PIECE));
+            assert!(all.iter().all(|piece| (1..=PIECE).contains(&piece.count)));
+        }
+    }
+
+    #[test]
+    fn ranges_go_on_from_piece_to_piece() {
+        // So much that several threads look at it, in a file with holes, which read as zeros.
+        let pages = 40 * PIECE;
+        let file = crate::sys::memory::memfd(c"zeros", pages * PAGE).expect("a file");
+        let written = [0, 3 * PIECE - 1, 20 * PIECE, pages - 1];
+        for page in written {
+            file.write_all_at(b"x", page * PAGE + 4000).expect("a byte");
+        }
+        let expected: Vec<PageRun> = written.iter().map(|&page| run(page, 1)).collect();
+        assert_eq!(leave_out_of_file(&file, &[run(0, pages)]), expected);
+    }
+
+    #[test]
     fn many_short_ranges_are_not_worth_it() {
         let mut zeros = Zeros::default();
         let mut expected = Vec::new();
         for i in 0..=GAPS as u64 {
             let (start, length) = (i * 100 * PAGE, if i % 100 == 0 { 16 } else { 15 });
-            (0..length).for_each(|page| zeros.add(start + page * PAGE));
+            (0..length).for_each(|page| zeros.add(start + page * PAGE, PAGE));
             if length == 16 {
                 expected.push((start, start + LONG));
             }
