@@ -37,6 +37,7 @@ const ICANON: u32 = 0o2;
 const ECHO: u32 = 0o10;
 const IEXTEN: u32 = 0o100_000;
 /// Places of control characters behind the byte of the line discipline.
+const VERASE: usize = 2;
 const VEOF: usize = 4;
 const VMIN: usize = 6;
 const VEOL: usize = 11;
@@ -52,6 +53,9 @@ fn character(termios: &Termios, place: usize) -> u8 {
     word.to_le_bytes().get(at % 4).copied().unwrap_or(0)
 }
 
+/// A key that is typed and erased again.
+const MARK: u8 = b'x';
+
 /// How a line is typed into.
 #[derive(Debug, Clone, Copy)]
 pub struct Typing {
@@ -60,6 +64,8 @@ pub struct Typing {
     quote: u8,
     /// Makes an end of file.
     end_of_file: u8,
+    /// Takes the last key back.
+    erase: u8,
     /// What ends a line besides a newline; 0: nothing.
     ends: [u8; 2],
     settings: Termios,
@@ -70,16 +76,22 @@ impl Typing {
     pub fn new(termios: &Termios) -> Typing {
         let ends = [character(termios, VEOL), character(termios, VEOL2)];
         let mut free = (1..=u8::MAX).filter(|key| *key != b'\n' && !ends.contains(key));
-        let (quote, end_of_file) = (free.next().unwrap_or(0), free.next().unwrap_or(0));
+        let [quote, end_of_file, erase] = [(); 3].map(|()| free.next().unwrap_or(0));
         let [_, _, control, local, line, .., ispeed, ospeed] = *termios;
         let canonical = local & ICANON != 0;
         let mut characters = [0u8; 20];
-        let places: [(usize, u8); 5] = if canonical {
-            [(VEOL, ends[0]), (VEOL2, ends[1]), (VLNEXT, quote), (VEOF, end_of_file), (VMIN, 1)]
+        let places: &[(usize, u8)] = if canonical {
+            &[
+                (VERASE, erase),
+                (VEOF, end_of_file),
+                (VEOL, ends[0]),
+                (VLNEXT, quote),
+                (VEOL2, ends[1]),
+            ]
         } else {
-            [(VMIN, 1); 5]
+            &[]
         };
-        for (place, key) in places {
+        for &(place, key) in places.iter().chain(&[(VMIN, 1)]) {
             if let Some(character) = characters.get_mut(place + 1) {
                 *character = key;
             }
@@ -95,7 +107,7 @@ impl Typing {
         if let Some(word) = settings.get_mut(CHARACTERS) {
             *word |= line & 0xff;
         }
-        Typing { canonical, quote, end_of_file, ends, settings }
+        Typing { canonical, quote, end_of_file, erase, ends, settings }
     }
 
     /// Whether the line is edited before its readers get it.
@@ -104,10 +116,27 @@ impl Typing {
     }
 
     /// The settings to type with: nothing that is typed does anything else than what [`Typing::keys`] is for, and
-    /// each byte that has been taken in is echoed to the master as it is, but an end of file. So when as many bytes as
-    /// there are in the input have come back, the terminal has all of them.
+    /// each byte that has been taken in is echoed to the master as it is, but an end of file. So when [`Typing::echoes`] bytes
+    /// have come back, the terminal has taken in all of them: the kernel does that some time after the write, with the settings
+    /// that there are then.
     pub fn settings(&self) -> &Termios {
         &self.settings
+    }
+
+    /// How many bytes come back to the master for the keys of this.
+    pub fn echoes(&self, input: &[u8], ends: &[u32]) -> usize {
+        input.len() + if self.needs_mark(input, ends) { 2 } else { 0 }
+    }
+
+    /// Whether the last key is an end of file, which nothing tells of: behind it a key is typed and erased.
+    fn needs_mark(&self, input: &[u8], ends: &[u32]) -> bool {
+        let mut last = ends.iter().rev();
+        let (end, before) =
+            (last.next().map(|&end| end as usize), last.next().copied().unwrap_or(0));
+        let line = input.get(before as usize..).unwrap_or_default();
+        self.canonical
+            && end == Some(input.len())
+            && !line.last().is_some_and(|&last| self.ends_line(last))
     }
 
     /// The bytes to write to the master, so that `input` waits in the slave, with the ends of lines `ends`.
@@ -121,14 +150,17 @@ impl Typing {
         let complete = if self.canonical { ends.last().map_or(0, |&end| end as usize) } else { 0 };
         let rest = input.get(complete..).unwrap_or_default();
         let lines = lines.filter(move |_| typing.canonical).chain([(rest, false)]);
-        lines.flat_map(move |(line, complete)| {
+        let marked = self.needs_mark(input, ends);
+        let keys = lines.flat_map(move |(line, complete)| {
             let ended = complete && line.last().is_some_and(|&last| typing.ends_line(last));
             let (quoted, end) = line.split_at(line.len() - usize::from(ended));
             let quote = typing.canonical.then_some(typing.quote);
             let quoted = quoted.iter().flat_map(move |&key| quote.into_iter().chain([key]));
             let end_of_file = (complete && !ended).then_some(typing.end_of_file);
             quoted.chain(end.iter().copied()).chain(end_of_file)
-        })
+        });
+        let mark = [self.quote, MARK, self.erase].into_iter();
+        keys.chain(mark.filter(move |_| marked))
     }
 
     fn ends_line(&self, key: u8) -> bool {
@@ -173,7 +205,13 @@ mod tests {
         // A newline, a character that ends lines, an end of file in a line and at its start, and a rest.
         let expected = [q, b'a', b'\n', q, b'b', b'!', q, b'c', e, e, q, b'\n', q, b'd'];
         assert_eq!(keys(&canonical, b"a\nb!c\nd", &[2, 4, 5, 5]), expected);
-        assert_eq!(keys(&canonical, b"", &[0]), [e]);
+        assert_eq!(typing.echoes(b"a\nb!c\nd", &[2, 4, 5, 5]), 7);
+        // Behind an end of file a key tells that it has been taken in.
+        let (mark, x) = ([q, b'x', typing.erase], b'x');
+        assert_eq!(keys(&canonical, b"", &[0]), [[e].as_slice(), &mark].concat());
+        assert_eq!(keys(&canonical, b"x", &[1]), [[q, x, e].as_slice(), &mark].concat());
+        assert_eq!([typing.echoes(b"", &[0]), typing.echoes(b"x", &[1])], [2, 3]);
+        assert_eq!([typing.echoes(b"x\n", &[2]), typing.echoes(b"x", &[0])], [2, 1]);
         // A quoted newline at the end of what a line of its own was not.
         assert_eq!(keys(&canonical, b"x\n\n", &[3]), [q, b'x', q, b'\n', b'\n']);
     }
@@ -188,6 +226,7 @@ mod tests {
         assert_eq!(character(settings, VLNEXT), typing.quote);
         assert_eq!(character(settings, VEOF), typing.end_of_file);
         // VINTR, VSTART and their kind.
-        assert!([0, 1, 2, 3, 8, 9, 10, 12, 13, 14].iter().all(|&at| character(settings, at) == 0));
+        assert_eq!(character(settings, VERASE), typing.erase);
+        assert!([0, 1, 3, 8, 9, 10, 12, 13, 14].iter().all(|&at| character(settings, at) == 0));
     }
 }
