@@ -218,6 +218,42 @@ fn guard_regions_that_cannot_be_are_refused() {
 }
 
 #[test]
+fn names_of_mappings_that_cannot_be_are_refused() {
+    let (head, mut body) = smallest();
+    let vma = &mut body.objects.mms[0].vmas[0];
+    let guard = Guard { start: vma.start, end: vma.end };
+    let without = written(&head, &body);
+    for name in ["", "stack of thread 7", &"n".repeat(79)] {
+        let vma = &mut body.objects.mms[0].vmas[0];
+        (vma.name, vma.guards) = (Some(name.into()), vec![guard]);
+        let image = written(&head, &body);
+        let vma = &read(&image).expect("an image").1.objects.mms[0].vmas[0];
+        assert_eq!((vma.name.as_deref(), vma.guards.len()), (Some(name.as_bytes()), 1));
+        // Without these two records it is the image of before.
+        let mut records = split(&image);
+        records.retain(|(number, _)| {
+            ![records::VMA_NAME.number, records::GUARDS.number].contains(number)
+        });
+        assert!(join(&records) == without);
+    }
+    let image = written(&head, &body);
+    for (payload, text) in [
+        (vec![b'n'; 80], "VMA_NAME"),
+        (b"n\0".to_vec(), "printable"),
+        (b"n\n".to_vec(), "printable"),
+        (vec![0xc3, 0xa4], "printable"),
+    ] {
+        let mut records = split(&image);
+        let at = position(&records, records::VMA_NAME);
+        records[at].1 = payload;
+        refused(&records, text);
+    }
+    // Only private memory has one.
+    body.objects.mms[0].vmas[0].kind = VmaKind::File(0);
+    refused(&split(&written(&head, &body)), "type 3 behind VMA_NAME");
+}
+
+#[test]
 fn segments_are_what_the_kernel_can_have() {
     let (head, mut body) = smallest();
     let segment = Segment {

@@ -40,6 +40,7 @@ states! {
     memfd,
     memory,
     much_memory,
+    names,
     only_paths,
     orphans,
     pending_threads,
@@ -81,6 +82,9 @@ fn come_back(name: &str) {
         command.arg(folder.path());
         let mut run = Run::start_in(folder, &mut command);
         wait_for_file(&mut run, "ready");
+        if let Ok(what) = fs::read_to_string(run.path("skipped")) {
+            eprintln!("skipped: {what}");
+        }
         let _segment = Segment::of(&run);
         for generation in 1..=2 {
             run.checkpoint();

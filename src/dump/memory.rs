@@ -131,6 +131,7 @@ impl Memory {
             file_size: 0,
             pages: Vec::new(),
             guards: Vec::new(),
+            name: None,
         };
         if matches!(mapping.name.as_slice(), b"[vdso]" | b"[vvar]" | b"[vvar_vclock]") {
             return Ok(vma);
@@ -138,6 +139,7 @@ impl Memory {
         let refuse = |reason: &str| facts.refuse(object(mapping), reason);
         let droppable = check(mapping).map_err(refuse)?;
         (vma.kind, vma.file_size) = self.kind(facts, mapping, files, cred)?;
+        vma.name = name(mapping, vma.kind);
         let has_own = match vma.kind {
             VmaKind::Anon => mapping.resident + mapping.swapped != 0,
             VmaKind::File(_) => mapping.anonymous + mapping.swapped != 0,
@@ -292,6 +294,13 @@ fn shared_mapping(facts: &Facts, mapping: &Mapping) -> Result<(Shm, Shared), Dum
     }
     let shm = Shm { size, pages, segment: None };
     Ok((shm, Shared::Mapping { pid: facts.pid, start: mapping.start }))
+}
+
+/// The name that was given to private memory, which smaps shows in brackets. Shared memory comes back as a memfd,
+/// which cannot have one.
+fn name(mapping: &Mapping, kind: VmaKind) -> Option<Vec<u8>> {
+    let name = mapping.name.strip_prefix(b"[anon:").filter(|_| kind == VmaKind::Anon)?;
+    name.strip_suffix(b"]").map(<[u8]>::to_vec)
 }
 
 /// What new mappings of the process are to be (mlockall(2), MCL_FUTURE).
@@ -517,6 +526,24 @@ mod tests {
     #[test]
     fn newlines_in_paths() {
         assert_eq!(unescape(b"/a\\012b\\0c"), b"/a\nb\\0c");
+    }
+
+    #[test]
+    fn names_of_mappings() {
+        let of = |shown: &str, kind| {
+            let maps =
+                format!("7f00-8000 rw-p 00000000 00:00 0                          {shown}\n");
+            let maps = crate::sys::procfs::smaps(maps.as_bytes()).expect("parses");
+            name(&maps[0], kind)
+        };
+        let some = |name: &str| Some(name.as_bytes().to_vec());
+        assert_eq!(of("[anon:a  b: (c) ]", VmaKind::Anon), some("a  b: (c) "));
+        assert_eq!(of("[anon:]", VmaKind::Anon), some(""));
+        for shown in ["", "[heap]", "[stack]", "[anon_shmem:x]", "[anon:x"] {
+            assert_eq!(of(shown, VmaKind::Anon), None, "{shown}");
+        }
+        assert_eq!(of("[anon_shmem:x]", VmaKind::ShmAnon(0)), None);
+        assert_eq!(of("[anon:x]", VmaKind::Vdso), None);
     }
 
     #[test]

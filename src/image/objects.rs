@@ -427,6 +427,8 @@ pub struct Vma {
     pub pages: Vec<PageRun>,
     /// Guard regions (madvise(2), MADV_GUARD_INSTALL; extra record), ascending, not touching.
     pub guards: Vec<Guard>,
+    /// Name of private anonymous memory (prctl(2), PR_SET_VMA_ANON_NAME; extra record).
+    pub name: Option<Vec<u8>>,
 }
 
 /// Pages that nobody can touch, inside a mapping.

@@ -49,6 +49,7 @@ mod kinds {
         POSIX_TIMER = 10061; GUARDS = 10062; SEGMENT = 10063;
         PIDFD = 10071; INOTIFY = 10072; WATCH = 10073;
         TTY_OUTSIDE = 10081;
+        VMA_NAME = 10090;
     }
 
     /// The type with this number, if the format or we have one.

@@ -288,12 +288,18 @@ impl Compiler<'_> {
     }
 
     /// What was asked for a mapping besides.
-    fn advise(&self, p: &mut Program, vma: &Vma, wanted: u64) {
+    fn advise(&mut self, p: &mut Program, vma: &Vma, wanted: u64) {
         let len = vma.end - vma.start;
         for (flag, advice) in ADVICE {
             if vma.flags & flag != 0 {
                 p.push(call(libc::SYS_madvise, &[vma.start, len, advice as u64]));
             }
+        }
+        if let Some(name) = &vma.name {
+            // A kernel without names of mappings (CONFIG_ANON_VMA_NAME) says EINVAL.
+            let name = self.data.text(name);
+            let (call, what) = (libc::PR_SET_VMA as u64, libc::PR_SET_VMA_ANON_NAME as u64);
+            p.push(attempt(libc::SYS_prctl, &[call, what, vma.start, len, name]));
         }
         for guard in &vma.guards {
             let args = [guard.start, guard.end - guard.start, GUARD_INSTALL];

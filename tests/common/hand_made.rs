@@ -49,7 +49,8 @@ pub fn free_pids(count: i32) -> i32 {
 }
 
 fn vma(start: u64, end: u64, kind: VmaKind, pages: Vec<PageRun>) -> Vma {
-    Vma { start, end, flags: 0x75, kind, pgoff: 0, file_size: 0, pages, guards: Vec::new() }
+    let (flags, guards) = (0x75, Vec::new());
+    Vma { start, end, flags, kind, pgoff: 0, file_size: 0, pages, guards, name: None }
 }
 
 #[allow(dead_code, reason = "used by some")]
@@ -141,12 +142,10 @@ fn body(head: &ImageHead, tasks: &Tasks<'_>) -> Body {
 /// One page of code, data where it is asked for, and the vdso.
 fn mm(bytes: u64) -> Mm {
     let own = vdso::own().unwrap();
-    let mut vmas = vec![vma(
-        CODE,
-        CODE + PAGE,
-        VmaKind::Anon,
-        vec![PageRun { address: CODE, count: 1, offset: 0 }],
-    )];
+    let run = PageRun { address: CODE, count: 1, offset: 0 };
+    // A kernel that has no names of mappings does without.
+    let name = Some(b"code".to_vec());
+    let mut vmas = vec![Vma { name, ..vma(CODE, CODE + PAGE, VmaKind::Anon, vec![run]) }];
     if bytes != 0 {
         let run = PageRun { address: DATA, count: bytes / PAGE, offset: 0 };
         vmas.push(Vma { flags: 0x73, ..vma(DATA, DATA + bytes, VmaKind::Anon, vec![run]) });

@@ -306,6 +306,7 @@ impl Maker {
             file_size: 0,
             pages: Vec::new(),
             guards: Vec::new(),
+            name: None,
         };
         if self.random.one_in(4) {
             let guard =
@@ -317,6 +318,9 @@ impl Maker {
             1 => {
                 vma.kind = VmaKind::Anon;
                 vma.pages = self.runs(start, end);
+                let length = self.random.below(160);
+                vma.name = (length < 80)
+                    .then(|| (0..length).map(|_| (32 + self.random.below(95)) as u8).collect());
             }
             2 => {
                 vma.kind = VmaKind::File(self.file(true));

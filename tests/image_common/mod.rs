@@ -68,6 +68,7 @@ pub fn smallest() -> (ImageHead, Body) {
         file_size: 0,
         pages: vec![PageRun { address: 0x10_0000, count: 1, offset: 0 }],
         guards: Vec::new(),
+        name: None,
     };
     let objects = Objects {
         files: vec![OpenFile {

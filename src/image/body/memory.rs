@@ -15,6 +15,8 @@ const LOCKED: u64 = 0x2000;
 const LOCK_ON_FAULT: u64 = 0x8_0000;
 /// Most bytes of a GUARDS record.
 const GUARDS_MOST: u32 = 16 << 20;
+/// Most bytes of the name of a mapping; the kernel's limit is one more, for a NUL.
+const NAME_MOST: usize = 79;
 const REFUSED: [(u64, &str); 4] = [
     (0x400, "mappings of physical memory"),
     (0x4000, "mappings of devices"),
@@ -129,6 +131,7 @@ fn auxv<S: Source>(parser: &mut Parser<'_, S>) -> Result<Vec<u64>, ImageError> {
 /// A mapping, which must not begin in front of `lowest`, and the pages in it.
 fn vma<S: Source>(parser: &mut Parser<'_, S>, lowest: u64) -> Result<Vma, ImageError> {
     let guards = guards(parser)?;
+    let name = name(parser)?;
     let segment = segment(parser)?;
     let record = parser.fixed::<80>(records::VMA)?;
     let number = record.u32::<8>();
@@ -141,6 +144,7 @@ fn vma<S: Source>(parser: &mut Parser<'_, S>, lowest: u64) -> Result<Vma, ImageE
         file_size: record.u64::<24>(),
         pages: Vec::new(),
         guards,
+        name,
     };
     check(&record, &vma, lowest)?;
     let shared = vma.flags & SHARED != 0;
@@ -149,6 +153,9 @@ fn vma<S: Source>(parser: &mut Parser<'_, S>, lowest: u64) -> Result<Vma, ImageE
     }
     if segment.is_some() && number != 4 {
         return Err(record.bad(format!("type {number} behind {}", records::SEGMENT.name)));
+    }
+    if vma.name.is_some() && number != 2 {
+        return Err(record.bad(format!("type {number} behind {}", records::VMA_NAME.name)));
     }
     let file = |parser: &Parser<'_, S>| named_file(parser, &record, record.i32::<12>());
     match number {
@@ -205,6 +212,20 @@ fn guards<S: Source>(parser: &mut Parser<'_, S>) -> Result<Vec<Guard>, ImageErro
         return Err(header.bad(name, "must have pairs of addresses"));
     }
     Ok(guards)
+}
+
+/// The name of the VMA to come.
+fn name<S: Source>(parser: &mut Parser<'_, S>) -> Result<Option<Vec<u8>>, ImageError> {
+    let kind = records::VMA_NAME;
+    let header = parser.next(records::VMA.name)?;
+    if header.kind != kind.number {
+        return Ok(None);
+    }
+    let name = parser.cursor.payload(&header, kind.name, NAME_MOST as u32)?;
+    match name.iter().all(|byte| matches!(byte, b' '..=b'~')) {
+        true => Ok(Some(name)),
+        false => Err(header.bad(kind.name, "must have printable characters")),
+    }
 }
 
 /// What the shared memory is that the VMA to come is the first mapping of.

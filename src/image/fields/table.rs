@@ -140,6 +140,7 @@ pub(super) static FORMS: &[(records::Kind, Form)] = &[
         records::GUARDS,
         Form::List(&GUARDS, list("guard", 8, Kind::Struct(&GUARD, 1), Count::Rest, 0)),
     ),
+    (records::VMA_NAME, Form::Text),
     (records::SEGMENT, Form::Fields(&SEGMENT)),
     (records::AFFINITY, Form::List(&AFFINITY, list("cpus", 8, X64, Count::Rest, 0))),
     (records::TIMERFD, Form::Fields(&TIMERFD)),

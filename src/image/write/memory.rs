@@ -58,6 +58,7 @@ impl<'a> Writer<'a> {
     /// A mapping of address space `mm`, and what is in it.
     fn vma(&mut self, mm: usize, vma: &'a Vma) -> Result<(), ImageError> {
         self.guards(vma)?;
+        self.name(vma)?;
         match vma.kind {
             VmaKind::Vdso => self.vma_record(1, vma, 0, 0, 0)?,
             VmaKind::Anon => {
@@ -106,6 +107,14 @@ impl<'a> Writer<'a> {
             for guard in &vma.guards {
                 r.u64(guard.start).u64(guard.end);
             }
+        })
+    }
+
+    /// The name of the mapping to come.
+    fn name(&mut self, vma: &Vma) -> Result<(), ImageError> {
+        let Some(name) = &vma.name else { return Ok(()) };
+        self.out.record(records::VMA_NAME, |r| {
+            r.bytes(name);
         })
     }
 
