@@ -14,7 +14,7 @@ use std::process::{Command, Output, Stdio};
 use dump_common::{Victim, checkpoint};
 use image_common::{Random, Record, join, objref, patch, position, smallest, split, tree, written};
 use serde_json::Value;
-use usercr::image::{FileKind, TaskState, VmaKind, records};
+use usercr::image::{FileKind, Segment, Shm, TaskState, Vma, VmaKind, records};
 
 /// `usercr info` with these options, the image on its standard input.
 fn info(options: &[&str], image: &[u8]) -> Output {
@@ -105,6 +105,41 @@ fn the_summary_has_every_task_and_its_files() {
         let start = format!("  {:>15} {what}, ", descriptor.fd);
         assert!(seen.lines().any(|l| l.starts_with(&start)), "no {start:?} in:\n{seen}");
     }
+}
+
+#[test]
+fn the_summary_has_the_segments_of_each_address_space() {
+    let (head, mut body) = smallest();
+    assert!(!shown(&[], &written(&head, &body)).contains("segments"));
+    let segment = Segment {
+        id: 7,
+        key: -5,
+        mode: 0o640,
+        owner: [10, 20],
+        size: 3 << 10,
+        locked: true,
+        ..Segment::default()
+    };
+    let other = Segment { id: 32_768, key: 0, removed: true, locked: false, ..segment };
+    let shm = |segment| Shm { size: 4096, pages: Vec::new(), segment };
+    body.objects.shms = vec![shm(Some(segment)), shm(None), shm(Some(other))];
+    let mm = &mut body.objects.mms[0];
+    let first = mm.vmas[0].clone();
+    // The first is attached twice.
+    for (index, shm) in [0, 1, 0, 2].into_iter().enumerate() {
+        let start = 0x7000_0000_0000 + index as u64 * 0x10000;
+        let (kind, pages) = (VmaKind::ShmAnon(shm), Vec::new());
+        let (end, flags, pgoff) = (start + 4096, first.flags | 0x88, 0);
+        mm.vmas.push(Vma { start, end, flags, kind, pgoff, pages, ..first.clone() });
+    }
+    let seen = shown(&[], &written(&head, &body));
+    let rows = "
+  segments        2
+                7 key 0xfffffffb, 3.0 KiB, mode 640, owner 10:20, locked
+            32768 no key, 3.0 KiB, mode 640, owner 10:20, removed
+";
+    assert!(seen.contains(rows), "{seen}");
+    assert_eq!(seen.matches("segments").count(), 1);
 }
 
 #[test]

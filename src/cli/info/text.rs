@@ -1,11 +1,12 @@
 //! An image for people: a summary, the tree, and each task.
 
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 
 use super::super::draw;
 use super::super::text::{ended, printable, signal, signals, size, time};
 use super::facts::{self, Info};
-use crate::image::{Body, Cred, Live, Objects, TaskState, Zombie};
+use crate::image::{Body, Cred, Live, Mm, Objects, Segment, TaskState, VmaKind, Zombie};
 
 /// Most groups and threads that are named before they are only counted.
 const NAMED: usize = 16;
@@ -149,6 +150,9 @@ impl Tasks<'_> {
                 format!("{mapped} mapped, {saved} in the image, program {program}")
             };
             item(out, "memory", teller_of_mm.map_or_else(text, shared))?;
+            if teller_of_mm.is_none() {
+                segments(out, mm, objects)?;
+            }
         }
         let teller_of_fs = teller(&mut self.told.fss, live.fs, index);
         if let Some(fs) = objects.fss.get(live.fs) {
@@ -210,6 +214,34 @@ impl Tasks<'_> {
             false => item(out, "threads", format_args!("{count}: itself, {}", pids.join(", "))),
         }
     }
+}
+
+fn shm(kind: &VmaKind) -> Option<usize> {
+    if let VmaKind::ShmAnon(shm) = kind { Some(*shm) } else { None }
+}
+
+/// The System V shared memory that is attached in an address space, each once.
+fn segments(out: &mut impl Write, mm: &Mm, objects: &Objects) -> io::Result<()> {
+    let attached: BTreeSet<usize> = mm.vmas.iter().filter_map(|vma| shm(&vma.kind)).collect();
+    let shms = attached.into_iter().filter_map(|shm| objects.shms.get(shm));
+    let segments: Vec<Segment> = shms.filter_map(|shm| shm.segment).collect();
+    if segments.is_empty() {
+        return Ok(());
+    }
+    item(out, "segments", segments.len())?;
+    for segment in segments {
+        let key = match segment.key {
+            0 => "no key".to_owned(),
+            key => format!("key {key:#010x}"),
+        };
+        let ([uid, gid], mode) = (segment.owner, segment.mode);
+        let mut text = format!("{key}, {}, mode {mode:03o}, owner {uid}:{gid}", size(segment.size));
+        for (is, word) in [(segment.removed, ", removed"), (segment.locked, ", locked")] {
+            text.push_str(if is { word } else { "" });
+        }
+        writeln!(out, "  {:>15} {text}", segment.id)?;
+    }
+    Ok(())
 }
 
 fn item(out: &mut impl Write, name: &str, text: impl std::fmt::Display) -> io::Result<()> {
