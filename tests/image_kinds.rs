@@ -254,6 +254,23 @@ fn names_of_mappings_that_cannot_be_are_refused() {
 }
 
 #[test]
+fn settings_with_flags_that_cannot_be_are_refused() {
+    let (head, mut body) = smallest();
+    let usercr::image::TaskState::Live(live) = &mut body.tasks[0] else { panic!("no live task") };
+    live.settings =
+        Some(usercr::image::Settings { mdwe: true, mdwe_alone: true, ..Default::default() });
+    let image = written(&head, &body);
+    assert_eq!(read(&image).expect("an image").1.tasks, body.tasks);
+    // PR_MDWE_NO_INHERIT alone, and what nobody has ever written.
+    for flags in [32u32, 34, 128, 1 << 31] {
+        let mut records = split(&image);
+        let at = position(&records, records::SETTINGS);
+        records[at].1[68..72].copy_from_slice(&flags.to_le_bytes());
+        refused(&records, &format!("flags {flags:#x}"));
+    }
+}
+
+#[test]
 fn segments_are_what_the_kernel_can_have() {
     let (head, mut body) = smallest();
     let segment = Segment {

@@ -15,6 +15,10 @@ pub(super) fn read(
     let failed = |what: &'static str| DumpError::task(facts.tid, what);
     let affinity = sched::affinity(facts.tid).map_err(failed("get its CPUs"))?;
     let all = online.is_some_and(|online| covers(&affinity, online));
+    let [mdwe, mdwe_alone] = [1, 2].map(|bit| answers.mdwe & bit != 0);
+    if answers.mdwe & !3 != 0 {
+        return Err(facts.refuse("the task", "it has a flag of PR_SET_MDWE that is not known"));
+    }
     Ok(Settings {
         sched: sched::attributes(facts.tid).map_err(failed("get its scheduling"))?,
         affinity: if all { Vec::new() } else { affinity },
@@ -27,6 +31,9 @@ pub(super) fn read(
         // 2 is what the kernel sets by itself, when credentials change; no program can ask for it.
         dumpable: answers.dumpable == 1,
         thp_disabled: answers.thp_disabled,
+        mdwe,
+        mdwe_alone,
+        no_tsc: answers.no_tsc,
         ambient: facts.status.caps[4],
     })
 }

@@ -66,7 +66,10 @@ pub(crate) mod flag {
     pub const SUBREAPER: u32 = 2;
     pub const DUMPABLE: u32 = 4;
     pub const THP_DISABLED: u32 = 8;
-    pub const ALL: u32 = 15;
+    pub const MDWE: u32 = 16;
+    pub const MDWE_ALONE: u32 = 32;
+    pub const NO_TSC: u32 = 64;
+    pub const ALL: u32 = 127;
 }
 
 /// Bits of the flags of a SEGMENT record.
@@ -144,7 +147,7 @@ fn job_stop(record: &Fixed<16>) -> Result<JobStop, ImageError> {
 
 fn settings(record: &Fixed<88>) -> Result<Settings, ImageError> {
     let (flags, oom_score_adj) = (record.u32::<76>(), record.i32::<72>());
-    if flags & !flag::ALL != 0 {
+    if flags & !flag::ALL != 0 || flags & (flag::MDWE | flag::MDWE_ALONE) == flag::MDWE_ALONE {
         return Err(record.bad(format!("flags {flags:#x}")));
     }
     if !(-1000..=1000).contains(&oom_score_adj) {
@@ -168,6 +171,9 @@ fn settings(record: &Fixed<88>) -> Result<Settings, ImageError> {
         subreaper: flags & flag::SUBREAPER != 0,
         dumpable: flags & flag::DUMPABLE != 0,
         thp_disabled: flags & flag::THP_DISABLED != 0,
+        mdwe: flags & flag::MDWE != 0,
+        mdwe_alone: flags & flag::MDWE_ALONE != 0,
+        no_tsc: flags & flag::NO_TSC != 0,
         ambient: record.u64::<80>(),
     })
 }

@@ -143,6 +143,12 @@ pub struct Settings {
     pub dumpable: bool,
     /// Whether transparent huge pages are off for it; of the process.
     pub thp_disabled: bool,
+    /// Whether what can be written can never be executed (PR_SET_MDWE); of the process.
+    pub mdwe: bool,
+    /// Whether its children do not get that from it (PR_MDWE_NO_INHERIT); of the process.
+    pub mdwe_alone: bool,
+    /// Whether reading the time stamp counter sends it SIGSEGV (PR_SET_TSC).
+    pub no_tsc: bool,
     /// Ambient capabilities.
     pub ambient: u64,
 }

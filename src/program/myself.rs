@@ -116,6 +116,7 @@ impl Compiler<'_> {
         p.push(self.copy_pid(0, std::mem::offset_of!(Insn, arg)));
         p.push(exact(libc::SYS_process_vm_readv, &[0, to, 1, from, 1, 0], length));
         p.push(call(libc::SYS_mprotect, &[page, pages, read_execute]));
+        self.deny_write_execute(p, live);
         if let Some(area) = &live.fpu {
             let area = self.data.aligned(area);
             p.push(Insn { arg: [area, 0, 0, 0, 0, 0], ..Insn::new(Op::Fpu) });

@@ -66,12 +66,17 @@ impl Compiler<'_> {
         let dumpable = !same || settings.dumpable != own.dumpable;
         let no_new_privs = settings.no_new_privs && !own.no_new_privs;
         let (subreaper, slack) = (settings.subreaper, settings.timer_slack);
+        let tsc = if settings.no_tsc { libc::PR_TSC_SIGSEGV } else { libc::PR_TSC_ENABLE };
+        let other_tsc = settings.no_tsc != own.no_tsc;
         let (is_thp, is_dumpable) = (settings.thp_disabled, settings.dumpable);
         if slack != own.timer_slack {
             self.prctl(p, libc::PR_SET_TIMERSLACK, slack);
         }
         if thp {
             self.prctl(p, libc::PR_SET_THP_DISABLE, is_thp.into());
+        }
+        if other_tsc {
+            self.prctl(p, libc::PR_SET_TSC, tsc as u64);
         }
         if dumpable {
             self.prctl(p, libc::PR_SET_DUMPABLE, is_dumpable.into());
@@ -81,6 +86,14 @@ impl Compiler<'_> {
         }
         if no_new_privs {
             self.prctl(p, libc::PR_SET_NO_NEW_PRIVS, 1);
+        }
+    }
+
+    /// Forbids the process to execute what can be written: behind everything that the restart itself has to make executable.
+    pub(super) fn deny_write_execute(&mut self, p: &mut Program, live: &Live) {
+        const PR_SET_MDWE: i32 = 65;
+        if let Some(settings) = live.settings.as_ref().filter(|settings| settings.mdwe) {
+            self.prctl(p, PR_SET_MDWE, if settings.mdwe_alone { 3 } else { 1 });
         }
     }
 

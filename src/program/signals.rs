@@ -115,6 +115,7 @@ impl Compiler<'_> {
             self.change_root(p, live);
         }
         self.settings(p, live);
+        self.deny_write_execute(p, live);
         self.prctl(p, libc::PR_SET_PDEATHSIG, live.pdeath_signal as u64);
         if task == 0 && !self.head.extra.root_subreaper && self.adopts() {
             self.prctl(p, libc::PR_SET_CHILD_SUBREAPER, 0);

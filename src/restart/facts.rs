@@ -130,6 +130,10 @@ pub fn own_settings(status: &procfs::Status) -> Result<Settings, Error> {
         subreaper: false,
         dumpable: process.dumpable,
         thp_disabled: process.thp_disabled,
+        // With it the caller could not make the code of the vm executable.
+        mdwe: false,
+        mdwe_alone: false,
+        no_tsc: process.no_tsc,
         ambient: status.caps[4],
     })
 }

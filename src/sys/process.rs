@@ -199,6 +199,8 @@ pub struct OwnSettings {
     pub dumpable: bool,
     /// Whether transparent huge pages are off.
     pub thp_disabled: bool,
+    /// Whether reading the time stamp counter sends SIGSEGV.
+    pub no_tsc: bool,
     /// See capabilities(7).
     pub securebits: u32,
 }
@@ -209,11 +211,15 @@ pub fn own_settings() -> OwnSettings {
     let get = |option| unsafe { libc::prctl(option, 0, 0, 0, 0) };
     // SAFETY: this value asks only.
     let personality = unsafe { libc::personality(0xffff_ffff) };
+    let mut tsc: libc::c_int = 0;
+    // SAFETY: this option writes one int to the address that it is given.
+    unsafe { libc::prctl(libc::PR_GET_TSC, &raw mut tsc, 0, 0, 0) };
     OwnSettings {
         timer_slack: get(libc::PR_GET_TIMERSLACK).max(0) as u64,
         personality: personality as u32,
         dumpable: get(libc::PR_GET_DUMPABLE) == 1,
         thp_disabled: get(libc::PR_GET_THP_DISABLE) == 1,
+        no_tsc: tsc == libc::PR_TSC_SIGSEGV,
         securebits: get(libc::PR_GET_SECUREBITS).max(0) as u32,
     }
 }

@@ -125,6 +125,20 @@ std::arch::global_asm!(
     "xor %r8d, %r8d",
     "syscall",
     "mov %rax, 184(%r12)",
+    // prctl(PR_GET_MDWE, 0, 0, 0, 0)
+    "mov $157, %eax",
+    "mov $66, %edi",
+    "xor %esi, %esi",
+    "xor %edx, %edx",
+    "xor %r10d, %r10d",
+    "xor %r8d, %r8d",
+    "syscall",
+    "mov %rax, 224(%r12)",
+    // prctl(PR_GET_TSC, page + 232)
+    "mov $157, %eax",
+    "mov $25, %edi",
+    "lea 232(%r12), %rsi",
+    "syscall",
     // rt_sigaction(n, NULL, page + 256 + 32 * (n - 1), 8) for each n in the set
     "mov usercr_remote_data+144(%rip), %r14",
     "3:",
@@ -406,6 +420,10 @@ pub struct Answers {
     pub timer_slack: u64,
     /// Whether transparent huge pages are off for the process.
     pub thp_disabled: bool,
+    /// prctl(2), PR_GET_MDWE; 0 where the kernel does not know it.
+    pub mdwe: u32,
+    /// Whether reading the time stamp counter sends SIGSEGV to the thread.
+    pub no_tsc: bool,
     /// What mlockall(2) has set for new mappings.
     pub locks: Locks,
     /// Whether it has entries in the local descriptor table, see modify_ldt(2).
@@ -451,6 +469,8 @@ impl Answers {
             dumpable: u32::try_from(word(168)).unwrap_or(0),
             timer_slack: word(176),
             thp_disabled: word(184) == 1,
+            mdwe: u32::try_from(word(224)).unwrap_or(0),
+            no_tsc: half(232) == libc::PR_TSC_SIGSEGV as u32,
             locks: match (word(192), word(200) & 1) {
                 (0, _) => Locks::Nothing,
                 (_, 0) => Locks::OnFault,

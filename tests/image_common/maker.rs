@@ -163,6 +163,9 @@ impl Maker {
             subreaper: flags & 2 != 0,
             dumpable: flags & 4 != 0,
             thp_disabled: flags & 8 != 0,
+            mdwe: flags & 16 != 0,
+            mdwe_alone: flags & 48 == 48,
+            no_tsc: flags & 64 != 0,
             ambient: self.random.word(),
         }
     }

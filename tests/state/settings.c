@@ -5,6 +5,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <stdint.h>
+#include <sys/mman.h>
 #include <sys/personality.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -164,8 +165,90 @@ static void policies_up(void)
 	pthread_barrier_wait(&policies_looked);
 }
 
+/* What is said of memory that can be written and executed, and of the time stamp counter, in child number i. */
+#ifndef PR_SET_MDWE
+#define PR_SET_MDWE 65
+#define PR_GET_MDWE 66
+#endif
+enum { DENIED = 3 };
+static struct {
+	pid_t pid;
+	int mdwe, tsc;
+} denied[DENIED] = { { .mdwe = 1, .tsc = PR_TSC_ENABLE }, { .mdwe = 3, .tsc = PR_TSC_SIGSEGV }, { .tsc = PR_TSC_SIGSEGV } };
+
+static int executable(void)
+{
+	void *at = mmap(NULL, 4096, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	return at != MAP_FAILED && !munmap(at, 4096);
+}
+
+static void look_at_denied(int i, int taken)
+{
+	int tsc = 0;
+	NEED_EQ(prctl(PR_GET_TSC, &tsc), 0);
+	NEED_EQ(tsc, denied[i].tsc);
+	if (!taken)
+		return;
+	NEED_EQ(prctl(PR_GET_MDWE, 0, 0, 0, 0), denied[i].mdwe);
+	NEED_EQ(executable(), !denied[i].mdwe);
+	/* A child has it too, or not. */
+	pid_t child = fork();
+	int status;
+	if (child == 0)
+		_exit(prctl(PR_GET_MDWE, 0, 0, 0, 0));
+	NEED(child > 0 && waitpid(child, &status, 0) == child);
+	NEED_EQ(status, (denied[i].mdwe == 1) << 8);
+}
+
+static void *look_from_thread(void *arg)
+{
+	int i = *(int *)arg, tsc = 0;
+	char go[32];
+	NEED_EQ(prctl(PR_SET_TSC, PR_TSC_ENABLE), 0);
+	for (int generation = 1; generation <= 2; generation++) {
+		snprintf(go, sizeof go, "go.%d", generation);
+		state_await(go);
+		NEED_EQ(prctl(PR_GET_TSC, &tsc), 0);
+		NEED_EQ(tsc, PR_TSC_ENABLE);
+		NEED_EQ(executable(), !denied[i].mdwe);
+	}
+	return NULL;
+}
+
+static void denied_up(void)
+{
+	for (int i = 0; i < DENIED; i++) {
+		denied[i].pid = fork();
+		NEED(denied[i].pid >= 0);
+		if (denied[i].pid)
+			continue;
+		pthread_t other;
+		int taken = !prctl(PR_SET_MDWE, denied[i].mdwe, 0, 0, 0);
+		if (!taken)
+			denied[i].mdwe = 0;
+		NEED_EQ(pthread_create(&other, NULL, look_from_thread, &i), 0);
+		NEED_EQ(prctl(PR_SET_TSC, denied[i].tsc), 0);
+		for (int generation = 1; generation <= 2; generation++) {
+			char go[32];
+			snprintf(go, sizeof go, "go.%d", generation);
+			state_await(go);
+			look_at_denied(i, taken);
+		}
+		NEED(!pthread_join(other, NULL));
+		_exit(42);
+	}
+}
+
+static void denied_end(void)
+{
+	int status;
+	for (int i = 0; i < DENIED; i++)
+		NEED(waitpid(denied[i].pid, &status, 0) == denied[i].pid && status == 42 << 8);
+}
+
 static void setup(void)
 {
+	denied_up();
 	cpu_set_t set;
 	pthread_t second;
 	NEED(pipe(request) == 0);
@@ -217,4 +300,6 @@ static void check(int generation)
 	unlink("adopted");
 	NEED(write(request[1], "x", 1) == 1);
 	state_await("adopted");
+	if (generation == 2)
+		denied_end();
 }

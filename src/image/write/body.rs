@@ -95,6 +95,9 @@ impl Writer<'_> {
             (settings.subreaper, flag::SUBREAPER),
             (settings.dumpable, flag::DUMPABLE),
             (settings.thp_disabled, flag::THP_DISABLED),
+            (settings.mdwe, flag::MDWE),
+            (settings.mdwe_alone, flag::MDWE_ALONE),
+            (settings.no_tsc, flag::NO_TSC),
         ];
         let flags = flags.iter().filter(|(set, _)| *set).fold(0, |all, (_, flag)| all | flag);
         self.out.record(records::SETTINGS, |r| {
