@@ -100,15 +100,13 @@ fn lead(master: OwnedFd, slave: OwnedFd, relay: UnixStream) -> io::Result<Link> 
     ]);
     let (mut own, leader) = UnixStream::pair()?;
     let Some(pid) = session::fork()? else {
-        session::group_of_its_own(0)?;
+        // Before anything is restarted, which may put another group there.
+        session::group_of_its_own()?;
+        terminal::set_foreground(&slave, session::own_group())?;
         return Ok(Link { master, relay, leader });
     };
     drop((master, relay, leader));
-    // Both do this: whoever comes first. The other may have gone already.
-    let _ = session::group_of_its_own(pid);
-    let _ = terminal::set_foreground(&slave, pid);
-    let mut byte = [0];
-    while matches!(own.read(&mut byte), Ok(1)) {
+    while own.read_exact(&mut [0]).is_ok() {
         let result = terminal::give_up(&slave);
         let errno = result.err().map_or(0, |e| e.raw_os_error().unwrap_or(libc::EIO));
         if own.write_all(&errno.to_le_bytes()).is_err() {

@@ -48,13 +48,13 @@ pub fn lead() -> io::Result<()> {
     check(unsafe { libc::setsid() }).map(drop)
 }
 
-/// Gives a process (0: this one) a process group of its own.
+/// Gives this process a process group of its own.
 ///
 /// # Errors
-/// Those of setpgid(2).
-pub fn group_of_its_own(pid: i32) -> io::Result<()> {
+/// EPERM where it leads a session.
+pub fn group_of_its_own() -> io::Result<()> {
     // SAFETY: numbers only.
-    check(unsafe { libc::setpgid(pid, pid) }).map(drop)
+    check(unsafe { libc::setpgid(0, 0) }).map(drop)
 }
 
 /// The process group of this process.
@@ -92,21 +92,25 @@ impl Signals {
     pub fn read(signals: &[i32]) -> io::Result<Signals> {
         let ignored = super::signal::ignored();
         let mut set = MaybeUninit::zeroed();
-        let mut before = MaybeUninit::zeroed();
-        // SAFETY: sigemptyset initialises `set` before the others use it, the mask call `before`.
-        let (set, before) = unsafe {
+        // SAFETY: sigemptyset initialises `set` before the others use it.
+        let set = unsafe {
             libc::sigemptyset(set.as_mut_ptr());
             for &signal in signals.iter().filter(|&&signal| ignored & 1 << (signal - 1) == 0) {
                 libc::sigaddset(set.as_mut_ptr(), signal);
             }
-            libc::pthread_sigmask(libc::SIG_BLOCK, set.as_ptr(), before.as_mut_ptr());
-            (set.assume_init(), before.assume_init())
+            set.assume_init()
         };
         let flags = libc::SFD_CLOEXEC | libc::SFD_NONBLOCK;
         // SAFETY: the set is valid.
         let fd = check(unsafe { libc::signalfd(-1, &raw const set, flags) })?;
         // SAFETY: the kernel has just made this descriptor for us.
         let file = File::from(unsafe { OwnedFd::from_raw_fd(fd) });
+        let mut before = MaybeUninit::zeroed();
+        // SAFETY: the set is valid, and so is a mask of zeros.
+        let before = unsafe {
+            libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, before.as_mut_ptr());
+            before.assume_init()
+        };
         Ok(Signals { file, before })
     }
 

@@ -144,10 +144,7 @@ impl Relay<'_> {
             if master.0 {
                 self.read_printed();
             }
-            if own.1 {
-                self.show()?;
-            }
-            if own.0 && !self.read_typed()? {
+            if own.1 && !self.show()? || own.0 && !self.read_typed()? {
                 return Ok(End::Signal(libc::SIGHUP));
             }
             if master.1 {
@@ -191,7 +188,9 @@ impl Relay<'_> {
                 if self.signals.next().is_some_and(|signal| ENDING.contains(&signal)) {
                     return Ok(());
                 }
-                self.show()?;
+                if !self.show()? {
+                    return Ok(());
+                }
             }
             self.read_printed();
             if self.printed.is_empty() || left == 0 {
@@ -209,14 +208,12 @@ impl Relay<'_> {
         self.printed.truncate(length);
     }
 
-    fn show(&mut self) -> io::Result<()> {
+    /// False where the terminal of the command has hung up.
+    fn show(&mut self) -> io::Result<bool> {
         let mut own = self.own;
-        match own.write(&self.printed) {
-            Ok(length) => drop(self.printed.drain(..length.min(self.printed.len()))),
-            Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
-            Err(e) => return Err(e),
-        }
-        Ok(())
+        let result = own.write(&self.printed);
+        self.printed.drain(..result.as_ref().map_or(0, |&length| length.min(self.printed.len())));
+        goes_on(result)
     }
 
     /// False where the terminal of the command has hung up.
@@ -225,14 +222,7 @@ impl Relay<'_> {
         self.typed.resize(MOST, 0);
         let result = own.read(&mut self.typed);
         self.typed.truncate(result.as_ref().copied().unwrap_or(0));
-        match result {
-            Ok(length) => Ok(length != 0),
-            Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
-                Ok(true)
-            }
-            Err(e) if e.raw_os_error() == Some(libc::EIO) => Ok(false),
-            Err(e) => Err(e),
-        }
+        goes_on(result)
     }
 
     fn pass_typed(&mut self) {
@@ -285,8 +275,48 @@ impl Relay<'_> {
     }
 }
 
+/// Whether a terminal has not hung up, by the result of reading or writing.
+fn goes_on(result: io::Result<usize>) -> io::Result<bool> {
+    match result {
+        Ok(length) => Ok(length != 0),
+        Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => Ok(true),
+        Err(e) if e.raw_os_error() == Some(libc::EIO) => Ok(false),
+        Err(e) => Err(e),
+    }
+}
+
 /// Whether job control has stopped a process.
 fn is_stopped(pid: i32) -> bool {
     let stat = procfs::read(&format!("/proc/{pid}/stat")).ok();
     stat.as_deref().and_then(procfs::stat).is_some_and(|stat| stat.state == b'T')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_terminal_that_has_hung_up_is_no_fault() {
+        let (gone, own) = terminal::pair().expect("a terminal");
+        let (master, _slave) = terminal::pair().expect("a terminal");
+        let (tree, _other) = UnixStream::pair().expect("sockets");
+        let own = File::from(own);
+        let mut relay = Relay {
+            own: &own,
+            master: File::from(master),
+            tree,
+            signals: Signals::read(&[]).expect("signals"),
+            raw: None,
+            root: None,
+            typed: Vec::new(),
+            printed: b"text".to_vec(),
+        };
+        assert!(relay.show().expect("it is shown") && relay.printed.is_empty());
+        drop(gone);
+        relay.printed = b"more".to_vec();
+        assert!(!relay.show().expect("nobody sees it"));
+        assert!(!relay.read_typed().expect("nobody types"));
+        // What the tree has ended with is told nevertheless.
+        relay.finish().expect("an end");
+    }
 }
