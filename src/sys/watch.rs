@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use super::procfs;
+use super::{check, procfs};
 
 /// Largest handle of a file (MAX_HANDLE_SZ).
 const HANDLE_MOST: usize = 128;
@@ -77,10 +77,7 @@ fn bytes(digits: &str) -> Option<Vec<u8>> {
 pub fn waiting(file: impl AsFd) -> io::Result<usize> {
     let mut count: libc::c_int = 0;
     // SAFETY: FIONREAD stores one int.
-    let done = unsafe { libc::ioctl(file.as_fd().as_raw_fd(), libc::FIONREAD, &mut count) };
-    if done < 0 {
-        return Err(io::Error::last_os_error());
-    }
+    check(unsafe { libc::ioctl(file.as_fd().as_raw_fd(), libc::FIONREAD, &mut count) })?;
     Ok(usize::try_from(count).unwrap_or(0))
 }
 
@@ -97,10 +94,7 @@ impl Prober {
     /// EMFILE where the user has too many; see inotify_init(2).
     pub fn new() -> io::Result<Prober> {
         // SAFETY: flags only.
-        let fd = unsafe { libc::inotify_init1(libc::IN_CLOEXEC | libc::IN_NONBLOCK) };
-        if fd < 0 {
-            return Err(io::Error::last_os_error());
-        }
+        let fd = check(unsafe { libc::inotify_init1(libc::IN_CLOEXEC | libc::IN_NONBLOCK) })?;
         // SAFETY: a new descriptor that nobody else has.
         Ok(Prober { file: unsafe { OwnedFd::from_raw_fd(fd) } })
     }
@@ -126,10 +120,7 @@ impl Prober {
         let path = CString::new(path.as_os_str().as_bytes())?;
         let fd = self.file.as_raw_fd();
         // SAFETY: a valid C string.
-        let wd = unsafe { libc::inotify_add_watch(fd, path.as_ptr(), mask) };
-        if wd < 0 {
-            return Err(io::Error::last_os_error());
-        }
+        let wd = check(unsafe { libc::inotify_add_watch(fd, path.as_ptr(), mask) })?;
         let info = procfs::read(&format!("/proc/self/fdinfo/{fd}"));
         // SAFETY: numbers only.
         unsafe { libc::inotify_rm_watch(fd, wd) };
@@ -150,13 +141,9 @@ pub fn paths(directory: &Path, files: &[&Watched]) -> io::Result<Vec<io::Result<
     super::space::in_a_thread(|| {
         // A directory that is opened tells an event; one that is gone to does not.
         // SAFETY: flags only.
-        if unsafe { libc::unshare(libc::CLONE_FS) } < 0 {
-            return Err(io::Error::last_os_error());
-        }
+        check(unsafe { libc::unshare(libc::CLONE_FS) })?;
         // SAFETY: a valid C string; the directory is that of this thread only.
-        if unsafe { libc::chdir(directory.as_ptr()) } < 0 {
-            return Err(io::Error::last_os_error());
-        }
+        check(unsafe { libc::chdir(directory.as_ptr()) })?;
         Ok(files.iter().map(|file| path_by_handle(&file.handle)).collect())
     })
 }
@@ -176,10 +163,7 @@ fn path_by_handle((kind, handle): &(i32, Vec<u8>)) -> io::Result<Vec<u8>> {
     let flags = libc::O_PATH | libc::O_NOFOLLOW | libc::O_CLOEXEC;
     let nr = libc::SYS_open_by_handle_at;
     // SAFETY: the kernel reads the header and as many bytes as it says, which are there.
-    let fd = unsafe { libc::syscall(nr, libc::AT_FDCWD, &raw mut given, flags) };
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
-    }
+    let fd = check(unsafe { libc::syscall(nr, libc::AT_FDCWD, &raw mut given, flags) })?;
     // SAFETY: a new descriptor that nobody else has.
     let file = File::from(unsafe { OwnedFd::from_raw_fd(fd as i32) });
     let path = fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()))?;

@@ -290,7 +290,7 @@ unsafe extern "C" {
 pub(super) fn code() -> &'static [u8] {
     let (start, end) = (&raw const usercr_vm_start, &raw const usercr_vm_end);
     // SAFETY: both symbols delimit one run of bytes in this object's text, written by the assembler.
-    unsafe { std::slice::from_raw_parts(start, end.offset_from(start) as usize) }
+    unsafe { std::slice::from_raw_parts(start, end as usize - start as usize) }
 }
 
 /// Code that unmaps the shared memory, and then goes on with these registers and this signal mask. It
@@ -303,7 +303,7 @@ pub fn farewell(registers: &Registers, mask: u64) -> Vec<u8> {
     ];
     let (start, data) = (&raw const usercr_vm_farewell, &raw const usercr_vm_farewell_data);
     // SAFETY: both symbols delimit one run of bytes in this object's text, written by the assembler.
-    let code = unsafe { std::slice::from_raw_parts(start, data.offset_from(start) as usize) };
+    let code = unsafe { std::slice::from_raw_parts(start, data as usize - start as usize) };
     let mut bytes = code.to_vec();
     bytes.extend(values.iter().flat_map(|value| value.to_le_bytes()));
     bytes
