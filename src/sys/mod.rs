@@ -21,6 +21,8 @@ pub mod space;
 
 pub mod kcmp;
 
+pub mod keeper;
+
 pub mod procfs;
 
 pub mod vdso;

@@ -125,16 +125,39 @@ fn order(fd: BorrowedFd<'_>, request: u64, number: libc::c_ulong) -> io::Result<
 /// # Errors
 /// ENOSPC where there are too many.
 pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
-    let flags = libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC;
     let master = File::options()
         .read(true)
         .write(true)
         .custom_flags(libc::O_NOCTTY | libc::O_NONBLOCK)
         .open("/dev/ptmx")?;
     tell(master.as_fd(), TIOCSPTLCK, &0i32)?;
+    let slave = open_slave(&master, 0)?;
+    Ok((master.into(), slave))
+}
+
+/// A new open file of the slave of this master, which does not wait.
+///
+/// # Errors
+/// EIO where the slave is locked, EBUSY where it is in exclusive mode.
+pub fn peer(master: impl AsFd) -> io::Result<OwnedFd> {
+    open_slave(master, libc::O_NONBLOCK)
+}
+
+/// Locks it as a file, for all who have this open file, a child too (flock(2)).
+///
+/// # Errors
+/// EWOULDBLOCK where others have locked it.
+pub fn lock(end: impl AsFd) -> io::Result<()> {
+    // SAFETY: two numbers.
+    let locked = unsafe { libc::flock(end.as_fd().as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) };
+    super::check(locked).map(drop)
+}
+
+fn open_slave(master: impl AsFd, flags: i32) -> io::Result<OwnedFd> {
+    let flags = flags | libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC;
     let slave = order(master.as_fd(), TIOCGPTPEER, flags as libc::c_ulong)?;
     // SAFETY: the kernel has just made this descriptor for us.
-    Ok((master.into(), unsafe { OwnedFd::from_raw_fd(slave) }))
+    Ok(unsafe { OwnedFd::from_raw_fd(slave) })
 }
 
 /// Makes it the controlling terminal of the session that this process leads.

@@ -5,6 +5,7 @@
 
 mod epoll;
 mod inotify;
+mod keeper;
 mod locks;
 mod pidfds;
 mod pipes;

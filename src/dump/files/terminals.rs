@@ -5,12 +5,13 @@
 
 use std::os::unix::fs::MetadataExt;
 
+use super::keeper::Taker;
 use super::{Files, Holder};
 use crate::dump::facts::Facts;
 use crate::dump::gather::Seen;
 use crate::error::DumpError;
 use crate::image::{FileKind, Outside, Pty, Waiting};
-use crate::sys::terminal;
+use crate::sys::{inspect, terminal};
 
 /// First and last major number of the slaves; each major has 256 of them.
 const SLAVE_MAJORS: std::ops::RangeInclusive<u32> = 136..=143;
@@ -24,6 +25,15 @@ pub const HELD_OUTSIDE: &str = "its terminal is held by a process outside the tr
 
 /// Why another than a pseudo terminal is refused, likewise.
 pub const TERMINAL: &str = "terminals cannot be saved";
+
+/// ICANON and EXTPROC of the local modes.
+const ICANON: u32 = 0o2;
+const EXTPROC: u32 = 0o200_000;
+/// Where more than so many bytes wait to be read, the buffer may be full and more wait in front of it, which is looked at
+/// with the settings that there are when it gets in, or finds no room when it is put back. Nobody can tell how long the line is that
+/// is being typed, but half of the buffer is enough for that.
+const MOST: usize = Waiting::INPUT_MOST - 5;
+const LINES_MOST: usize = Waiting::INPUT_MOST / 2;
 
 /// Which terminal it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -115,6 +125,15 @@ impl Files {
         })
     }
 
+    /// Whether a task has asked for signals when something can be read.
+    fn signals_of(&self, pair: usize) -> bool {
+        let mut files = self.objects.iter();
+        files.any(|file| {
+            file.flags & libc::O_ASYNC as u32 != 0
+                && matches!(file.kind, FileKind::Tty { pty, .. } if pty == pair)
+        })
+    }
+
     /// Index of the terminal with this device number, as /proc/PID/stat tells it.
     pub fn controlling(&self, device: u32) -> Option<usize> {
         let which = slave_number(numbers(device)).map_or(Which::Other(device), Which::Pair);
@@ -124,7 +143,7 @@ impl Files {
     /// When all descriptors are known: the settings of the pairs.
     pub(super) fn read_terminals(&mut self, all: &[Facts]) -> Result<(), DumpError> {
         let mut outer: Option<Holder> = None;
-        for pair in &self.pairs {
+        for (index, pair) in self.pairs.iter().enumerate() {
             if let Some(slave) = pair.slave.filter(|_| pair.master.is_none() && self.outer_terminal)
             {
                 if let Some(first) = outer.replace(slave) {
@@ -136,14 +155,14 @@ impl Files {
                 }
                 self.ptys.push(read_outer(pair, slave)?);
             } else {
-                self.ptys.push(read(all, pair)?);
+                self.ptys.push(read(all, pair, self.signals_of(index))?);
             }
         }
         Ok(())
     }
 }
 
-fn read(all: &[Facts], pair: &Pair) -> Result<Pty, DumpError> {
+fn read(all: &[Facts], pair: &Pair, signals: bool) -> Result<Pty, DumpError> {
     let Some(master) = pair.master else {
         return Err(match pair.slave {
             Some(slave) => slave.refuse(all, HELD_OUTSIDE),
@@ -154,24 +173,89 @@ fn read(all: &[Facts], pair: &Pair) -> Result<Pty, DumpError> {
         return Err(master.refuse(all, "a terminal whose master was opened twice cannot be saved"));
     }
     let end = master.copy()?;
-    let waits = |holder: Holder, count: usize| match count {
-        0 => Ok(()),
-        _ => {
-            let reason = format!("{count} bytes wait in the terminal to be read");
-            Err(holder.refuse(all, reason).passing())
-        }
-    };
-    waits(master, terminal::waiting(&end).map_err(master.failed("look into"))?)?;
     let mut exclusive = false;
     if let Some(slave) = pair.slave {
         let end = slave.copy()?;
-        waits(slave, terminal::waiting(&end).map_err(slave.failed("look into"))?)?;
         exclusive = terminal::is_exclusive(&end).map_err(slave.failed("look at"))?;
     }
     let mut found = terminal::settings(&end).map_err(master.failed("read the settings of"))?;
     (found.packet, found.locked) =
         terminal::pair_settings(&end).map_err(master.failed("read the settings of"))?;
-    Ok(Pty { exclusive, ..described(pair, &found) })
+    let waiting = waiting(all, pair, master, &found, signals)?;
+    Ok(Pty { exclusive, waiting, ..described(pair, &found) })
+}
+
+/// What waits in a pair to be read. Where it cannot be taken out and put back, it is refused as far as it can be seen without
+/// that: not so a line that is still being typed.
+fn waiting(
+    all: &[Facts],
+    pair: &Pair,
+    master: Holder,
+    found: &terminal::Settings,
+    signals: bool,
+) -> Result<Waiting, DumpError> {
+    let failed = |what: &str| master.failed(what);
+    let end = master.copy()?;
+    let printed = terminal::waiting(&end).map_err(failed("look into"))?;
+    let typed = match pair.slave {
+        Some(slave) => terminal::waiting(slave.copy()?).map_err(slave.failed("look into"))?,
+        None => 0,
+    };
+    let look = |events| inspect::poll_now(&end, events).map_err(master.failed("look into"));
+    let refuse = |reason: &str| {
+        let (holder, count) =
+            if printed > 0 { (master, printed) } else { (pair.slave.unwrap_or(master), typed) };
+        match count {
+            0 => Ok(Waiting::default()),
+            _ => {
+                let reason = format!("{count} bytes wait in the terminal to be read, {reason}");
+                Err(holder.refuse(all, reason).passing())
+            }
+        }
+    };
+    if pair.slave.is_none() && look(0)? & libc::POLLHUP == 0 {
+        // To open it would be the first time.
+        return refuse("and no task has its slave open");
+    }
+    let [_, _, _, local, rest @ ..] = found.termios;
+    let canonical = local & ICANON != 0;
+    let obstacle = if local & EXTPROC != 0 || rest.first().is_some_and(|word| word & 0xff != 0) {
+        Some("and its line discipline is not the usual one")
+    } else if found.locked {
+        // To try and open it would spoil it for those who have it open already.
+        Some("and its slave is locked")
+    } else if signals {
+        Some("and signals tell of them (O_ASYNC)")
+    } else if found.packet && look(libc::POLLPRI)? & libc::POLLPRI != 0 {
+        Some("and a change of its settings to be told")
+    } else if printed > MOST || typed > if canonical { LINES_MOST } else { MOST } {
+        Some("and there may be more behind them")
+    } else {
+        None
+    };
+    if let Some(obstacle) = obstacle {
+        return refuse(obstacle);
+    }
+    if printed + typed == 0 && !canonical {
+        return Ok(Waiting::default());
+    }
+    let taker = match Taker::new(end, found.termios, found.packet) {
+        Ok(taker) => taker,
+        Err(error) => return refuse(&format!("and its slave cannot be opened: {error}")),
+    };
+    if !taker.is_alone() {
+        return Err(master
+            .refuse(all, "its terminal is being looked at, or locked (flock)")
+            .passing());
+    }
+    match taker.look().map_err(failed("take out and put back what waits in the terminal of"))? {
+        Some(waiting) if waiting.output.len() > Waiting::OUTPUT_MOST => refuse("which is too much"),
+        Some(waiting) if waiting.input.len() + waiting.ends.len() > Waiting::INPUT_MOST => {
+            refuse("which is too much")
+        }
+        Some(waiting) => Ok(waiting),
+        None => refuse("and its output is stopped (ctrl-S), or there is no room for more"),
+    }
 }
 
 /// A terminal whose other end is outside: what its own descriptors tell.

@@ -1,0 +1,128 @@
+//! What waits in the pseudo terminals of a tree is taken out and put back by a checkpoint, whatever happens to the checkpointer,
+//! or refused by name. That it comes back is in `tests/state.rs`.
+#![cfg(feature = "cli")]
+#![allow(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod dump_common;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use dump_common::{Victim, cc, checkpoint};
+
+/// How long anything may take.
+const LIMIT: Duration = Duration::from_secs(120);
+/// Moments at which the command is killed.
+const MOMENTS: u64 = 100;
+
+fn program() -> &'static Path {
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    PROGRAM.get_or_init(|| {
+        let program = cc::build_dir().join("waiting_terminals");
+        let source = cc::top().join("tests/dump_victim/terminals.c");
+        cc::succeeds(cc::cc().arg("-std=gnu11").arg(source).arg("-o").arg(&program));
+        program
+    })
+}
+
+/// The program, when something waits in its terminals.
+fn start(mode: &str) -> (tempfile::TempDir, Victim) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let told = folder.path().join("told");
+    let mut victim = Victim::start(Command::new(program()).arg(&told).arg(mode));
+    let deadline = Instant::now() + LIMIT;
+    while fs::read_to_string(&told).map_or(true, |told| told != victim.pid().to_string()) {
+        assert_eq!(victim.has_ended(), None, "the program has ended");
+        assert!(Instant::now() < deadline, "it does not get ready");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    victim.wait_asleep();
+    (folder, victim)
+}
+
+/// Has the program look whether all is there.
+fn check(victim: &mut Victim) -> ExitStatus {
+    // SAFETY: a signal to a child that has not been reaped.
+    unsafe { libc::kill(victim.pid(), libc::SIGUSR1) };
+    let deadline = Instant::now() + LIMIT;
+    loop {
+        if let Some(status) = victim.has_ended() {
+            return status;
+        }
+        assert!(Instant::now() < deadline, "it does not end");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[test]
+fn a_checkpoint_leaves_everything() {
+    let (_folder, mut victim) = start("");
+    for _ in 0..10 {
+        let image = checkpoint(victim.pid(), false).expect("a checkpoint");
+        let ptys = &image.body.objects.ptys;
+        let waiting = |pty: usize| &ptys[pty].waiting;
+        assert_eq!(ptys.len(), 6);
+        assert_eq!(waiting(0).input, b"one\n\x03\x11\n\xff?!twothr");
+        assert_eq!(waiting(0).ends, [4, 10, 13, 13]);
+        assert_eq!(waiting(0).output, b"hello\r\nworld\r\n");
+        assert_eq!((waiting(1).input.len(), waiting(1).output.len()), (4000, 4050));
+        assert_eq!(waiting(2).output, b"packet");
+        assert_eq!(waiting(3).output, b"last words");
+        assert_eq!((waiting(4).input.as_slice(), waiting(4).ends.len()), (b"half".as_slice(), 0));
+        assert_eq!((waiting(5).input.len(), waiting(5).ends.as_slice()), (0, [0].as_slice()));
+    }
+    assert!(check(&mut victim).success());
+}
+
+#[test]
+fn what_cannot_be_put_back_is_refused() {
+    for (mode, expected) in [
+        ("stopped", "14 bytes wait in the terminal to be read, and its output is stopped (ctrl-S)"),
+        ("full", "4095 bytes wait in the terminal to be read, and there may be more behind them"),
+        ("async", "14 bytes wait in the terminal to be read, and signals tell of them (O_ASYNC)"),
+        (
+            "status",
+            "6 bytes wait in the terminal to be read, and a change of its settings to be told",
+        ),
+        ("locked", "14 bytes wait in the terminal to be read, and its slave is locked"),
+    ] {
+        let (_folder, mut victim) = start(mode);
+        let error = checkpoint(victim.pid(), false).expect_err("it was saved");
+        let text = error.to_string();
+        assert!(text.contains(expected) && text.contains(" (/dev/ptmx): "), "{mode}: {text}");
+        assert_eq!(error.errno(), libc::ENOTSUP);
+        assert!(check(&mut victim).success(), "{mode}");
+    }
+}
+
+fn command(victim: &Victim, image: &Path) -> Child {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_usercr"));
+    command.arg("checkpoint").arg(victim.pid().to_string()).arg(image);
+    command.stdin(Stdio::null()).spawn().expect("the command starts")
+}
+
+#[test]
+fn a_command_that_is_killed_leaves_everything() {
+    let (folder, mut victim) = start("");
+    let image = folder.path().join("image");
+    let begin = Instant::now();
+    assert!(command(&victim, &image).wait().expect("wait").success());
+    let whole = begin.elapsed();
+    for moment in 0..MOMENTS {
+        let begin = Instant::now();
+        let mut child = command(&victim, &image);
+        // Not in order, as one that takes long makes the next ones different.
+        let moment = whole.mul_f64((moment * 37 % MOMENTS) as f64 / MOMENTS as f64);
+        while begin.elapsed() < moment {
+            std::hint::spin_loop();
+        }
+        child.kill().expect("kill");
+        child.wait().expect("wait");
+    }
+    // This one waits for what was left by the last.
+    checkpoint(victim.pid(), false).expect("a checkpoint");
+    assert!(check(&mut victim).success());
+}
