@@ -4,7 +4,7 @@ mod dump_common;
 
 use std::ffi::CString;
 use std::fs::File;
-use std::io::{Read, Seek, Write};
+use std::io::{Seek, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -19,7 +19,7 @@ use usercr::dump::{self, Options};
 use usercr::error::Error;
 use usercr::report::Report;
 use usercr::sys::ptrace::{self, Tracee};
-use usercr::sys::{process, procfs};
+use usercr::sys::{inspect, process, procfs};
 
 /// Checkpoints `pid`, which must fail without writing anything.
 fn refusal(pid: i32) -> Error {
@@ -292,6 +292,15 @@ fn pipes_from_outside() {
     refused(&mut Victim::start_with(&mut command), &expected);
 }
 
+/// Waits for this, which is about to be so.
+fn wait_until(what: &str, so: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !so() {
+        assert!(Instant::now() < deadline, "waited in vain for {what}");
+        std::thread::yield_now();
+    }
+}
+
 #[test]
 fn terminals() {
     let (mut master, mut slave) = (0, 0);
@@ -303,30 +312,30 @@ fn terminals() {
     let [master, slave] = [master, slave].map(|fd| unsafe { OwnedFd::from_raw_fd(fd) });
     let again = || slave.try_clone().expect("a descriptor").into();
     refused_for_input(again(), &["descriptor 0 (/dev/pts/", "held by a process outside the tree"]);
-    // With the master in the tree too, it is the contents that no image can have.
+    // With the master in the tree too, what waits is saved, but not where it could not be put back.
     let mut master = File::from(master);
     master.write_all(b"a line\n").expect("write");
-    let mut other = master.try_clone().expect("a descriptor");
+    // SAFETY: a descriptor that is open, and numbers.
+    let flow = |how| assert_eq!(unsafe { libc::tcflow(slave.as_raw_fd(), how) }, 0);
+    // The echo is there.
+    wait_until("the echo", || inspect::poll_now(&master, libc::POLLIN).expect("poll") != 0);
+    flow(libc::TCOOFF);
     let mut command = Command::new("sleep");
     command.arg("600").stdin(again()).stdout(master).stderr(Stdio::null());
-    let expected = ["descriptor ", "bytes wait in the terminal to be read"];
+    let expected =
+        ["descriptor ", "bytes wait in the terminal to be read, and its output is stopped"];
     let mut victim = Victim::start_with(&mut command);
     refused(&mut victim, &expected);
-    // They are given time to be read: whoever holds the terminal may do that.
-    let mut slave = File::from(slave);
+    // It is given time to pass: whoever holds the terminal may do that.
     let pid = victim.pid();
+    let slave = slave.try_clone().expect("a descriptor");
     let reader = std::thread::spawn(move || {
-        let deadline = Instant::now() + Duration::from_secs(20);
-        let looked_at = || {
+        wait_until("a look", || {
             let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("status");
             !status.contains("TracerPid:\t0\n")
-        };
-        while !looked_at() {
-            assert!(Instant::now() < deadline, "nobody looks");
-        }
-        slave.read_exact(&mut [0; 7]).expect("read");
-        // The echo.
-        other.read_exact(&mut [0; 8]).expect("read");
+        });
+        // SAFETY: as above.
+        assert_eq!(unsafe { libc::tcflow(slave.as_raw_fd(), libc::TCOON) }, 0);
     });
     dump_common::checkpoint(pid, false).expect("checkpoint");
     reader.join().expect("join");

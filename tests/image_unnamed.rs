@@ -10,7 +10,7 @@ use usercr::image::records::{self, Kind};
 use usercr::image::{
     Body, FileKind, ImageHead, Inode, Ipc, Namespaces, Origin, Outside, Pipe, Pty,
 };
-use usercr::image::{TaskState, Uts, Was};
+use usercr::image::{TaskState, Uts, Waiting, Was};
 
 /// The smallest image with a memfd as its file, in namespaces of its own.
 fn unnamed() -> (ImageHead, Body) {
@@ -58,6 +58,14 @@ fn outside() -> (ImageHead, Body) {
     (head, body)
 }
 
+fn waiting() -> (ImageHead, Body) {
+    let (head, mut body) = outside();
+    let (input, ends, output) = (b"one\ntwo".to_vec(), vec![4, 7], b"out".to_vec());
+    let waiting = Waiting { input, ends, output };
+    body.objects.ptys[0] = Pty { modes: [0, 0, 0, 2], waiting, ..Pty::default() };
+    (head, body)
+}
+
 /// The image with a field changed is refused with this errno and text.
 type Case = (fn() -> (ImageHead, Body), Kind, usize, &'static [u8], i32, &'static str);
 
@@ -85,6 +93,10 @@ fn values_that_cannot_be_are_refused() {
         (outside, records::TTY_OUTSIDE, 12, &[99], EINVAL, "tag 99"),
         (outside, records::TTY, 10, &[2], EINVAL, "TTY_OUTSIDE belongs to a master"),
         (outside, records::FILE, 48, &[9], EINVAL, "master of a terminal from outside is open"),
+        (waiting, records::TTY_LINES, 8, &[8], EINVAL, "must ascend, up to 7"),
+        (waiting, records::TTY_LINES, 12, &[3], EINVAL, "must ascend, up to 7"),
+        (waiting, records::TTY, 52, &[0], EINVAL, "it has no lines, but TTY_LINES"),
+        (waiting, records::TTY, 10, &[2], EINVAL, "what waits belongs to a master"),
         (path, records::FILE_WAS, 24, high, EINVAL, "a file of 9223372036854775808 bytes"),
     ];
     for (sample, record, offset, value, errno, text) in cases {
@@ -97,6 +109,39 @@ fn values_that_cannot_be_are_refused() {
         assert!(error.to_string().contains(text), "{error}, not {text}");
         assert!(*errno == 0 || error.errno() == *errno, "{error}: {}", error.errno());
     }
+}
+
+#[test]
+fn what_waits_in_a_terminal_has_limits() {
+    let (head, body) = waiting();
+    let records = split(&written(&head, &body));
+    let good = read(&join(&records)).expect("an image").1;
+    assert_eq!(good.objects.ptys, body.objects.ptys);
+    let changed = |kind: Kind, payload: &[u8]| {
+        let mut records = records.clone();
+        let at = position(&records, kind);
+        records[at].1 = payload.to_vec();
+        read(&join(&records)).expect_err("the image was taken").to_string()
+    };
+    for (kind, payload, text) in [
+        (records::TTY_INPUT, &[b'x'; 4096] as &[u8], "length 4104, at most 4103"),
+        (records::TTY_OUTPUT, &[b'x'; 4096], "length 4104, at most 4103"),
+        (records::TTY_INPUT, &[], "must have contents"),
+        (records::TTY_LINES, &[4, 0, 0, 0, 7], "must have numbers of 32 bits"),
+        (records::TTY_LINES, &[0; 4 * 4089], "more than 4095 lines and bytes"),
+    ] {
+        let error = changed(kind, payload);
+        assert!(error.contains(text), "{error}, not {text}");
+    }
+    // They are in this order, and not of a terminal from outside.
+    let mut records = split(&written(&head, &body));
+    let at = position(&records, records::TTY_LINES);
+    records.swap(at, at - 1);
+    read(&join(&records)).expect_err("the image was taken");
+    let (head, mut body) = waiting();
+    body.objects.ptys[0].outside = Some(Outside::default());
+    let error = read(&written(&head, &body)).expect_err("the image was taken");
+    assert!(error.to_string().contains("is not the tree's"), "{error}");
 }
 
 #[test]

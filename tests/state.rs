@@ -11,6 +11,7 @@ mod generations;
 use std::fs::{self, File};
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use dump_common::cc;
 use generations::{MODES, Run};
@@ -59,6 +60,7 @@ states! {
     stopped,
     sysv_memory,
     terminal,
+    terminal_contents,
     threads,
     unix_names,
     timerfd,
@@ -72,7 +74,15 @@ const ANY_PIDS: [&str; 2] = ["orphans", "pidfds"];
 /// Programs with pid namespaces of their own, which come back in one only.
 const NESTED: [&str; 1] = ["pidfds_nested"];
 
+/// Programs that make pseudo terminals: `terminal` looks whether its own has its number again, which another must not have taken.
+fn terminals_alone(name: &str) -> Option<MutexGuard<'static, ()>> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    let has = name.starts_with("terminal");
+    has.then(|| ALONE.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
 fn come_back(name: &str) {
+    let _alone = terminals_alone(name);
     let program = build(name);
     let modes = if NESTED.contains(&name) { &MODES[1..] } else { &MODES[..] };
     let new_pids = ANY_PIDS.contains(&name).then_some(&["--new-pids"][..]);

@@ -66,7 +66,7 @@ impl Screen {
 
     /// Through one more checkpoint, when all that was printed has been read.
     fn live_on(&mut self, mode: &[&str]) -> bool {
-        self.run.checkpoint_when_quiet();
+        self.run.checkpoint();
         self.run.restart(mode)
     }
 

@@ -68,11 +68,11 @@ fn a_checkpoint_leaves_everything() {
         assert_eq!(waiting(0).input, b"one\n\x03\x11\n\xff?!twothr");
         assert_eq!(waiting(0).ends, [4, 10, 13, 13]);
         assert_eq!(waiting(0).output, b"hello\r\nworld\r\n");
-        assert_eq!((waiting(1).input.len(), waiting(1).output.len()), (4000, 4050));
-        assert_eq!(waiting(2).output, b"packet");
-        assert_eq!(waiting(3).output, b"last words");
-        assert_eq!((waiting(4).input.as_slice(), waiting(4).ends.len()), (b"half".as_slice(), 0));
-        assert_eq!((waiting(5).input.len(), waiting(5).ends.as_slice()), (0, [0].as_slice()));
+        assert_eq!((waiting(1).input.as_slice(), waiting(1).ends.len()), (b"half".as_slice(), 0));
+        assert_eq!((waiting(2).input.len(), waiting(2).ends.as_slice()), (0, [0].as_slice()));
+        assert_eq!((waiting(3).input.len(), waiting(3).output.len()), (4000, 4050));
+        assert_eq!(waiting(4).output, b"packet");
+        assert_eq!(waiting(5).output, b"last words");
     }
     assert!(check(&mut victim).success());
 }

@@ -20,8 +20,8 @@ pub struct Waiting {
 impl Waiting {
     /// Most bytes that a line discipline keeps for its readers (N_TTY_BUF_SIZE of the kernel, less one).
     pub const INPUT_MOST: usize = 4095;
-    /// Most bytes for the reader of a master: as many again as are on their way (the limit of a pty's buffers).
-    pub const OUTPUT_MOST: usize = Self::INPUT_MOST + 8192;
+    /// Likewise for the reader of a master.
+    pub const OUTPUT_MOST: usize = Self::INPUT_MOST;
 
     /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {

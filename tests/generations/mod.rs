@@ -97,20 +97,6 @@ impl Run {
         assert!(done, "{errors}");
     }
 
-    /// Checkpoints the tree and ends it as soon as nothing waits in its terminals.
-    pub fn checkpoint_when_quiet(&mut self) {
-        let deadline = Instant::now() + LIMIT;
-        loop {
-            let (done, errors) = self.try_checkpoint();
-            if done {
-                return;
-            }
-            assert!(errors.contains("wait in the terminal to be read"), "{errors}");
-            assert!(Instant::now() < deadline, "{errors}");
-            std::thread::sleep(TICK);
-        }
-    }
-
     /// Whether the tree was checkpointed and ended, and what was said.
     fn try_checkpoint(&mut self) -> (bool, String) {
         let image = self.path("image");

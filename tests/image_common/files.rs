@@ -351,10 +351,26 @@ impl Maker {
             locked: word() % 2 == 0,
             exclusive: word() % 2 == 0,
             outside: None,
-            waiting: usercr::image::Waiting::default(),
+            waiting: Waiting::default(),
         };
         let outside = Outside { device: word(), controls: word() % 2 == 0, foreground: 1 };
-        let pty = Pty { outside: self.random.one_in(3).then_some(outside), ..pty };
+        let waiting = match word() % 3 {
+            0 => Waiting::default(),
+            kind => {
+                let input: Vec<u8> = (0..word() % 50).map(|_| word() as u8).collect();
+                let canonical = pty.modes[3] & 2 != 0;
+                let lines = if canonical { word() % 5 } else { 0 };
+                let mut ends: Vec<u32> =
+                    (0..lines).map(|_| word() % (input.len() as u32 + 1)).collect();
+                ends.sort_unstable();
+                let output = (0..(kind - 1) * 20).map(|_| word() as u8).collect();
+                Waiting { input, ends, output }
+            }
+        };
+        let pty = match self.random.one_in(3) {
+            true => Pty { outside: Some(outside), ..pty },
+            false => Pty { waiting, ..pty },
+        };
         self.out.ptys.push(pty);
         known
     }

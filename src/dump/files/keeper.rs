@@ -14,6 +14,8 @@ use crate::sys::{inspect, keeper, terminal};
 
 /// How long the kernel may take for what it does at once when nothing else runs.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Long enough for the kernel's worker to take in what was typed.
+const SETTLED: Duration = Duration::from_millis(5);
 /// OPOST of the output modes, ICANON of the local ones.
 const OPOST: u32 = 1;
 const ICANON: u32 = 2;
@@ -91,6 +93,11 @@ impl Taker {
 
     /// What waits in the pair; none where that cannot be put back, as output is stopped (ctrl-S), or there is no room.
     pub fn look(&self) -> io::Result<Option<Waiting>> {
+        if inspect::poll_now(&self.slave, libc::POLLIN)? & libc::POLLIN != 0 {
+            // A poll that finds nothing waits for the kernel's worker; this one did not. What was typed just before the tree
+            // stood still has to be taken in with the settings of then.
+            std::thread::sleep(SETTLED);
+        }
         let mut ends = [0u32; INPUT];
         let found = keeper::run(NUMBERS + INPUT + LINES + PRINTED, |bytes| {
             let (numbers, rest) = bytes.split_at_mut(NUMBERS);

@@ -165,6 +165,9 @@ pub(super) static FORMS: &[(records::Kind, Form)] = &[
     ),
     (records::JOB_STOP, Form::Fields(&JOB_STOP)),
     (records::TTY_OUTSIDE, Form::Fields(&TTY_OUTSIDE)),
+    (records::TTY_INPUT, Form::Bytes),
+    (records::TTY_LINES, Form::List(&TTY_LINES, list("ends", 8, U32, Count::Rest, 0))),
+    (records::TTY_OUTPUT, Form::Bytes),
 ];
 
 structs! {
@@ -450,6 +453,7 @@ structs! {
     SOCKET_OPTIONS = "socket_options" 8 [];
     SOCKET_OPTION = "socket_option" 12 [0 "level" I32, 4 "name" I32, 8 "value" I32];
     JOB_STOP = "job_stop" 16 [8 "signal" I32, 12 "untold" U32];
+    TTY_LINES = "tty_lines" 8 [];
     TTY_OUTSIDE = "tty_outside" 24 [
         8 "flags" X32, 12 "pgrp" I32, 16 "device" X32, 20 "unused" Pad(4)
     ];

@@ -4,7 +4,7 @@
 use super::{Thing, Writer, entry};
 use crate::error::ImageError;
 use crate::image::body::terminals::{CONTROLS, DRIVER_PTY, EXCLUSIVE, LOCKED, MASTER, SLAVE};
-use crate::image::{Pty, records};
+use crate::image::{Pty, Waiting, records};
 
 /// ICANON of the local modes.
 const CANONICAL: u32 = 2;
@@ -22,9 +22,34 @@ impl Writer<'_> {
                     r.i32(outside.foreground).u32(outside.device).u32(0);
                 })?;
             }
+            if master {
+                self.tty_waiting(&pty.waiting)?;
+            }
             self.tty_record(pty, link, if master { MASTER } else { SLAVE })?;
         }
         Ok(tag)
+    }
+
+    /// What waits in the pair whose master follows.
+    fn tty_waiting(&mut self, waiting: &Waiting) -> Result<(), ImageError> {
+        if !waiting.input.is_empty() {
+            self.out.record(records::TTY_INPUT, |r| {
+                r.bytes(&waiting.input);
+            })?;
+        }
+        if !waiting.ends.is_empty() {
+            self.out.record(records::TTY_LINES, |r| {
+                for end in &waiting.ends {
+                    r.u32(*end);
+                }
+            })?;
+        }
+        if !waiting.output.is_empty() {
+            self.out.record(records::TTY_OUTPUT, |r| {
+                r.bytes(&waiting.output);
+            })?;
+        }
+        Ok(())
     }
 
     fn tty_record(&mut self, pty: &Pty, link: i32, end: u16) -> Result<(), ImageError> {

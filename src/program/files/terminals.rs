@@ -1,7 +1,7 @@
 //! Pseudo terminals, and the sessions that they control.
 
 use super::slots::Model;
-use crate::image::{FileKind, Pty, Terminal};
+use crate::image::{FileKind, Pty, Terminal, Termios, Typing, Waiting};
 use crate::program::insn::{Insn, Op};
 use crate::program::{Compiler, Program, attempt, call, exact};
 
@@ -18,6 +18,9 @@ const TIOCSWINSZ: u64 = 0x5414;
 /// To get a number in /dev/pts all lower ones must be taken for a moment: at most so many.
 const FILLERS_MOST: usize = 256;
 
+/// So many keys of a pair are written at once: when they are in the terminal, their echo has room in front of the master.
+const KEYS: usize = 4096;
+
 /// Flags that fcntl(2) can set.
 const FLAGS: i32 = libc::O_APPEND | libc::O_NONBLOCK;
 
@@ -26,6 +29,17 @@ const LARGEFILE: i32 = 0o100_000;
 
 fn ioctl(fd: i32, request: u64, argument: u64) -> Insn {
     call(libc::SYS_ioctl, &[fd as u64, request, argument])
+}
+
+/// struct termios2 of a pair.
+fn termios(pty: &Pty) -> Termios {
+    let [input, output, control, local] = pty.modes;
+    let mut characters = [pty.line].into_iter().chain(pty.characters);
+    let words =
+        [(); 5].map(|()| u32::from_le_bytes([(); 4].map(|()| characters.next().unwrap_or(0))));
+    let [a, b, c, d, e] = words;
+    let [ispeed, ospeed] = pty.speeds;
+    [input, output, control, local, a, b, c, d, e, ispeed, ospeed]
 }
 
 impl Compiler<'_> {
@@ -51,6 +65,7 @@ impl Compiler<'_> {
         });
         let slave = self.open_slave(p, model, master, libc::O_RDWR);
         if !pty.outside.is_some_and(|outside| outside.is_lent()) {
+            self.put_waiting(p, master, slave, pty);
             self.set_line(p, slave, pty);
         }
         if let Some(slot) = self.slots.terminal(index) {
@@ -125,11 +140,37 @@ impl Compiler<'_> {
         fd
     }
 
+    /// Types and prints what waits in the pair. Nobody reads: there is room for so much.
+    fn put_waiting(&mut self, p: &mut Program, master: i32, slave: i32, pty: &Pty) {
+        let Waiting { input, ends, output } = &pty.waiting;
+        if pty.waiting.is_empty() {
+            return;
+        }
+        let typing = Typing::new(&termios(pty));
+        let settings: Vec<u8> =
+            typing.settings().iter().flat_map(|word| word.to_le_bytes()).collect();
+        let settings = self.data.constant(&settings);
+        p.push(ioctl(slave, TCSETS2, settings));
+        let keys: Vec<u8> = typing.keys(input, ends).collect();
+        for some in keys.chunks(KEYS) {
+            let at = self.data.constant(some);
+            let args = [master as u64, at, some.len() as u64];
+            p.push(exact(libc::SYS_write, &args, some.len() as u64));
+        }
+        // The kernel takes them in with the settings that there are when it does: they are kept until all have come back.
+        let echo = self.data.own(&[0; 8]);
+        for _ in 0..typing.echoes(input, ends) {
+            p.push(exact(libc::SYS_read, &[master as u64, echo, 1], 1));
+        }
+        if !output.is_empty() {
+            let at = self.data.constant(output);
+            let args = [slave as u64, at, output.len() as u64];
+            p.push(exact(libc::SYS_write, &args, output.len() as u64));
+        }
+    }
+
     fn set_line(&mut self, p: &mut Program, slave: i32, pty: &Pty) {
-        let mut termios: Vec<u8> = pty.modes.iter().flat_map(|word| word.to_le_bytes()).collect();
-        termios.push(pty.line);
-        termios.extend(pty.characters);
-        termios.extend(pty.speeds.iter().flat_map(|word| word.to_le_bytes()));
+        let termios: Vec<u8> = termios(pty).iter().flat_map(|word| word.to_le_bytes()).collect();
         let termios = self.data.constant(&termios);
         let window: Vec<u8> = pty.window.iter().flat_map(|size| size.to_le_bytes()).collect();
         let window = self.data.constant(&window);
