@@ -20,8 +20,9 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 
-use hand_made::{EXIT_42, PAUSE, free_pids, image, tree};
+use hand_made::{EXIT_42, PAUSE, free_pids, image, image_with, tree};
 use legacy::{command, end_of, text, wait_until};
+use usercr::image::Settings;
 
 /// Any pid: the test itself has it.
 fn taken() -> i32 {
@@ -240,6 +241,41 @@ fn self_becomes_the_task() {
     let (status, _, errors) = outcome(&["--self", "-P"], &image(taken(), EXIT_42)).unwrap();
     assert_eq!(status, 1);
     assert!(errors.contains("--self") && errors.contains("--no-pidns"), "{errors}");
+}
+
+#[test]
+fn a_task_that_may_not_execute_what_can_be_written() {
+    const PR_GET_MDWE: i32 = 66;
+    // SAFETY: this option only returns a number.
+    if unsafe { libc::prctl(PR_GET_MDWE, 0, 0, 0, 0) } < 0 {
+        eprintln!("skipped: this kernel has no PR_SET_MDWE");
+        return;
+    }
+    // mov eax, 157 (prctl); mov edi, PR_GET_MDWE; xor of esi, edx, r10d, r8d; syscall;
+    // mov edi, eax; mov eax, 231 (exit_group); syscall
+    let code: &[u8] = &[
+        0xb8, 157, 0, 0, 0, 0xbf, 66, 0, 0, 0, 0x31, 0xf6, 0x31, 0xd2, 0x45, 0x31, 0xd2, 0x45,
+        0x31, 0xc0, 0x0f, 0x05, 0x89, 0xc7, 0xb8, 231, 0, 0, 0, 0x0f, 0x05,
+    ];
+    let own = usercr::sys::process::own_settings();
+    for (mdwe, mdwe_alone, seen) in [(true, true, 3), (true, false, 1), (false, false, 0)] {
+        let image = image_with(
+            taken(),
+            code,
+            Settings {
+                sched: usercr::sys::sched::attributes(0).unwrap(),
+                timer_slack: own.timer_slack,
+                personality: own.personality,
+                dumpable: true,
+                mdwe,
+                mdwe_alone,
+                ..Settings::default()
+            },
+        );
+        // With `--self` the last code of the restart lies in memory that was made executable.
+        assert_eq!(end_of(start(&["--self"], &image)).status.code(), Some(seen));
+        assert_eq!(copied(&["-W"], &image), Some(seen));
+    }
 }
 
 #[test]

@@ -145,7 +145,8 @@ fn restart(trees: &[&Tree], status: &[u8], place: &Path) -> Option<Vec<Outcome>>
         let path = place.join(index.to_string());
         let ended: Vec<usize> = (0..tree.want.len()).filter(|&i| tree.want[i].ended).collect();
         let name = |i: usize| format!("task-{i}");
-        let tasks = Tasks { code: PAUSE, bytes: 0, name: &name, ended: &ended, status };
+        let tasks =
+            Tasks { code: PAUSE, bytes: 0, name: &name, ended: &ended, status, settings: None };
         write_head(&mut File::create(&path).unwrap(), tree.head.clone(), &tasks);
         args.push(tree.mode.word().into());
         args.push(path.into_os_string());

@@ -71,8 +71,21 @@ pub fn tree(rows: &[[i32; 5]], code: &[u8], name: &str) -> File {
 /// As [`tree`], to `file`; each task has `bytes` of memory too, a multiple of the page size.
 pub fn write_tree(file: &mut File, rows: &[[i32; 5]], code: &[u8], name: &str, bytes: u64) {
     let status = std::fs::read("/proc/thread-self/status").unwrap();
-    let tasks = Tasks { code, bytes, name: &|_| name.to_owned(), ended: &[], status: &status };
+    let name = &|_| name.to_owned();
+    let tasks = Tasks { code, bytes, name, ended: &[], status: &status, settings: None };
     write_head(file, histories::head(rows, 1, true), &tasks);
+}
+
+#[allow(dead_code, reason = "used by some")]
+/// As [`image`], with such settings.
+pub fn image_with(pid: i32, code: &[u8], settings: Settings) -> File {
+    let mut file = tempfile::tempfile().unwrap();
+    let status = &std::fs::read("/proc/thread-self/status").unwrap();
+    let (name, settings) = (&|_| "hand-made".to_owned(), Some(settings));
+    let tasks = Tasks { code, bytes: 0, name, ended: &[], status, settings };
+    write_head(&mut file, histories::head(&[[pid, 0, pid, pid, pid]], 1, true), &tasks);
+    file.rewind().unwrap();
+    file
 }
 
 /// What the tasks of an image are like.
@@ -87,6 +100,8 @@ pub struct Tasks<'a> {
     pub ended: &'a [usize],
     /// /proc/PID/status of a process with their credentials.
     pub status: &'a [u8],
+    /// Their settings, where they are not those of whoever restarts them.
+    pub settings: Option<Settings>,
 }
 
 /// An image with the pids and tasks of `head`, whose other facts are made to suit this machine.
@@ -116,7 +131,9 @@ fn body(head: &ImageHead, tasks: &Tasks<'_>) -> Body {
         // The threads of a group share what the first of them has.
         let i = head.tasks.iter().position(|other| other.tgid == ids.tgid).unwrap();
         let exit_signal = if ids.pid == ids.tgid { libc::SIGCHLD } else { -1 };
-        let shared = Live { files: i, mm: i, fs: i, sighand: i, signal: i, ..live.clone() };
+        let settings = tasks.settings.clone();
+        let shared =
+            Live { files: i, mm: i, fs: i, sighand: i, signal: i, settings, ..live.clone() };
         TaskState::Live(Box::new(Live { comm, exit_signal, ..shared }))
     };
     Body {
