@@ -93,7 +93,7 @@ impl Taker {
 
     /// What waits in the pair; none where that cannot be put back, as output is stopped (ctrl-S), or there is no room.
     pub fn look(&self) -> io::Result<Option<Waiting>> {
-        if inspect::poll_now(&self.slave, libc::POLLIN)? & libc::POLLIN != 0 {
+        if readable(&self.slave)? {
             // A poll that finds nothing waits for the kernel's worker; this one did not. What was typed just before the tree
             // stood still has to be taken in with the settings of then.
             std::thread::sleep(SETTLED);
@@ -124,11 +124,7 @@ impl Taker {
     /// Takes all out and puts it back; false where it was left as it is.
     fn pass(&self, taken: &mut Taken<'_>) -> io::Result<bool> {
         // Only so much is changed at first: other modes would start output that is stopped.
-        let mut plain = self.termios;
-        if let Some(output) = plain.get_mut(OUTPUT) {
-            *output &= !OPOST;
-        }
-        terminal::set_line(&self.master, &plain)?;
+        terminal::set_line(&self.master, &without(&self.termios, OUTPUT, OPOST))?;
         let printed = matches!((&self.slave).write(&[PROBE]), Ok(1));
         let done = if printed { self.take_and_put(taken) } else { Ok(()) };
         terminal::set_line(&self.master, &self.termios)?;
@@ -155,7 +151,7 @@ impl Taker {
 
     /// Reads what there is from the master at once; 0: nothing. The kernel's worker has done its work when nothing is there.
     fn read_master(&self, into: &mut [u8; SOME]) -> io::Result<usize> {
-        while inspect::poll_now(&self.master, libc::POLLIN)? & libc::POLLIN != 0 {
+        while readable(&self.master)? {
             let count = (&self.master).read(into)?;
             if !self.packet {
                 return Ok(count);
@@ -189,25 +185,21 @@ impl Taker {
         ends: &mut [u32],
         lines: &mut usize,
     ) -> io::Result<()> {
-        let readable = || Ok::<_, io::Error>(inspect::poll_now(&self.slave, libc::POLLIN)? != 0);
         let mut line = [0; INPUT];
         if typing.is_canonical() {
-            while readable()? {
+            while readable(&self.slave)? {
                 let count = (&self.slave).read(&mut line)?;
                 input.add(line.get(..count).unwrap_or_default())?;
                 let full = || io::Error::from(io::ErrorKind::OutOfMemory);
                 *ends.get_mut(*lines).ok_or_else(full)? = input.len as u32;
                 *lines += 1;
             }
-            // No complete line is left, so nothing forgets where one ends.
-            let mut raw = *typing.settings();
-            if let Some(local) = raw.get_mut(LOCAL) {
-                *local &= !ICANON;
-            }
-            terminal::set_line(&self.master, &raw)?;
+            // No complete line is left, so nothing forgets where one ends. What is being typed must be read before lines are
+            // on again: they would make a line of it.
+            terminal::set_line(&self.master, &without(typing.settings(), LOCAL, ICANON))?;
         }
         let mut taken = Ok(());
-        while taken.is_ok() && readable()? {
+        while taken.is_ok() && readable(&self.slave)? {
             taken = (&self.slave)
                 .read(&mut line)
                 .and_then(|count| input.add(line.get(..count).unwrap_or_default()));
@@ -257,6 +249,20 @@ impl Taker {
         }
         Ok(())
     }
+}
+
+/// Whether an end can be read at once.
+fn readable(end: &File) -> io::Result<bool> {
+    Ok(inspect::poll_now(end, libc::POLLIN)? & libc::POLLIN != 0)
+}
+
+/// The settings without a bit of one of their words.
+fn without(termios: &Termios, word: usize, bit: u32) -> Termios {
+    let mut changed = *termios;
+    if let Some(word) = changed.get_mut(word) {
+        *word &= !bit;
+    }
+    changed
 }
 
 fn put((place, number): (&mut [u8], u32)) {
