@@ -124,11 +124,11 @@ fn what_waits_in_a_terminal_has_limits() {
         read(&join(&records)).expect_err("the image was taken").to_string()
     };
     for (kind, payload, text) in [
-        (records::TTY_INPUT, &[b'x'; 4096] as &[u8], "length 4104, at most 4103"),
-        (records::TTY_OUTPUT, &[b'x'; 4096], "length 4104, at most 4103"),
+        (records::TTY_INPUT, &[b'x'; 4094] as &[u8], "length 4102, at most 4101"),
+        (records::TTY_OUTPUT, &[b'x'; 4094], "length 4102, at most 4101"),
         (records::TTY_INPUT, &[], "must have contents"),
         (records::TTY_LINES, &[4, 0, 0, 0, 7], "must have numbers of 32 bits"),
-        (records::TTY_LINES, &[0; 4 * 4089], "more than 4095 lines and bytes"),
+        (records::TTY_LINES, &[0; 4 * 4087], "more than 4093 lines and bytes"),
     ] {
         let error = changed(kind, payload);
         assert!(error.contains(text), "{error}, not {text}");

@@ -11,7 +11,8 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use dump_common::{Victim, cc, checkpoint};
+use dump_common::{Victim, cc, checkpoint, descendants};
+use usercr::image::{Waiting, records};
 
 /// How long anything may take.
 const LIMIT: Duration = Duration::from_secs(120);
@@ -125,4 +126,70 @@ fn a_command_that_is_killed_leaves_everything() {
     // This one waits for what was left by the last.
     checkpoint(victim.pid(), false).expect("a checkpoint");
     assert!(check(&mut victim).success());
+}
+
+/// The image with contents of the largest size that the format has: lines as they are for most, bytes, output, ends of files.
+fn largest(image: &[u8]) -> Vec<u8> {
+    let most = Waiting::INPUT_MOST;
+    let mut changed = [0; 4];
+    let mut out = Vec::new();
+    for record in records::walk(image) {
+        let record = record.expect("a record");
+        let at = record.offset as usize;
+        let mut payload = image[at + 8..at + record.len as usize].to_vec();
+        let kind = |kind: records::Kind| record.kind == kind.number;
+        if kind(records::TTY_INPUT) && payload.len() == 4000 {
+            payload.resize(most, 3);
+            changed[0] += 1;
+        } else if kind(records::TTY_INPUT) && payload == b"half" {
+            payload.resize(most, b'h');
+            changed[1] += 1;
+        } else if kind(records::TTY_LINES) && payload == [0; 4] {
+            payload.resize(4 * most, 0);
+            changed[2] += 1;
+        } else if kind(records::TTY_OUTPUT) && payload.len() == 4050 {
+            payload.resize(Waiting::OUTPUT_MOST, b'z');
+            changed[3] += 1;
+        }
+        out.extend(record.kind.to_le_bytes());
+        out.extend((payload.len() as u32 + 8).to_le_bytes());
+        out.extend(payload);
+    }
+    assert_eq!(changed, [1; 4]);
+    out
+}
+
+#[test]
+fn the_largest_contents_have_room() {
+    let (folder, victim) = start("");
+    let image = checkpoint(victim.pid(), true).expect("a checkpoint");
+    drop(victim);
+    let path = folder.path().join("largest");
+    fs::write(&path, largest(&image.bytes)).expect("a file");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_usercr"));
+    command.args(["restart", "--new-pids"]).arg(path).stdin(Stdio::null());
+    let mut command = command.spawn().expect("the command starts");
+    // It waits for its signal again.
+    let waits = format!("{} ", libc::SYS_rt_sigtimedwait);
+    let runs = |pid: &i32| {
+        let call = fs::read_to_string(format!("/proc/{pid}/syscall"));
+        call.is_ok_and(|call| call.starts_with(&waits))
+    };
+    let deadline = Instant::now() + LIMIT;
+    let pid = loop {
+        if let Some(pid) = descendants(command.id() as i32).into_iter().find(runs) {
+            break pid;
+        }
+        assert_eq!(command.try_wait().expect("wait"), None);
+        if Instant::now() > deadline {
+            command.kill().expect("kill");
+            panic!("the restart does not come to its end");
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    };
+    let again = checkpoint(pid, true).expect_err("there may be more than that");
+    assert!(again.to_string().contains("and there may be more behind them"), "{again}");
+    // SAFETY: a signal to a task that has just been seen below our child.
+    unsafe { libc::kill(pid, libc::SIGKILL) };
+    command.wait().expect("wait");
 }

@@ -18,8 +18,9 @@ pub struct Waiting {
 }
 
 impl Waiting {
-    /// Most bytes that a line discipline keeps for its readers (N_TTY_BUF_SIZE of the kernel, less one).
-    pub const INPUT_MOST: usize = 4095;
+    /// Most bytes that a line discipline keeps for its readers (N_TTY_BUF_SIZE of the kernel, less one), less two: behind them a key is
+    /// typed and erased.
+    pub const INPUT_MOST: usize = 4093;
     /// Likewise for the reader of a master.
     pub const OUTPUT_MOST: usize = Self::INPUT_MOST;
 

@@ -32,7 +32,7 @@ const EXTPROC: u32 = 0o200_000;
 /// Where more than so many bytes wait to be read, the buffer may be full and more wait in front of it, which is looked at
 /// with the settings that there are when it gets in, or finds no room when it is put back. Nobody can tell how long the line is that
 /// is being typed, but half of the buffer is enough for that.
-const MOST: usize = Waiting::INPUT_MOST - 5;
+const MOST: usize = Waiting::INPUT_MOST - 3;
 const LINES_MOST: usize = Waiting::INPUT_MOST / 2;
 
 /// Which terminal it is.
