@@ -73,6 +73,9 @@ pub struct Typing {
 }
 
 impl Typing {
+    /// How many of the last keys are for nothing but an echo, where the last end of file is the end of the input.
+    pub const MARK_KEYS: usize = 3;
+
     /// For a line with these settings.
     pub fn new(termios: &Termios) -> Typing {
         let ends = [character(termios, VEOL), character(termios, VEOL2)];

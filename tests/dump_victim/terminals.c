@@ -2,7 +2,7 @@
  * Pairs of pseudo terminals in which something waits to be read: terminals TOLD [MODE].
  *
  * Writes its pid to TOLD when all is there. On SIGUSR1 it reads everything, and ends with 0 where it is what was
- * there. Modes: stopped, full, async, status, locked: one pair with output that is refused for this reason.
+ * there. Modes: stopped, full, async, status, locked, ends: one pair with output that is refused for this reason.
  */
 #define _GNU_SOURCE
 #include <errno.h>

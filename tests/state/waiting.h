@@ -161,6 +161,10 @@ static void waiting_setup(const char *mode)
 		NEED(tcsetattr(packets.slave, TCSANOW, &packets.line) == 0);
 	} else if (!strcmp(mode, "locked")) {
 		NEED(ioctl(lines.master, TIOCSPTLCK, &on) == 0);
+	} else if (!strcmp(mode, "ends")) {
+		/* As many as there is room for, with the one that is there. */
+		for (more = 1; more < 4095; more++)
+			put(ends.master, "\004", 1);
 	}
 }
 
@@ -187,13 +191,15 @@ static void waiting_check(const char *mode)
 	need_line(half.slave, "halfway\n", 8);
 	need_nothing(half.master);
 	need_line(ends.slave, "", 0);
+	while (!strcmp(mode, "ends") && --more > 0)
+		need_line(ends.slave, "", 0);
 	need_nothing(ends.slave);
 	put(ends.master, "\004", 1);
 	need_line(ends.slave, "", 0);
 	need(raw.slave, many, sizeof many);
 	need_nothing(raw.slave);
 	need_in_parts(raw.master, printed, sizeof printed);
-	while (more-- > 0)
+	while (!strcmp(mode, "full") && more-- > 0)
 		need_in_parts(raw.master, "m", 1);
 	need_nothing(raw.master);
 	if (!strcmp(mode, "status"))

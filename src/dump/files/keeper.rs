@@ -217,8 +217,14 @@ impl Taker {
         ends: &[u32],
         deadline: Instant,
     ) -> io::Result<()> {
-        let mut keys = typing.keys(input, ends).peekable();
-        let (mut echoes, mut some) = (typing.echoes(input, ends), [0; SOME]);
+        let (mut keys, mut echoes) = (typing.keys(input, ends).count(), typing.echoes(input, ends));
+        let room = input.len() + ends.len() <= Waiting::INPUT_MOST;
+        if !room && echoes > input.len() {
+            // The key behind the last end of file has no room.
+            (keys, echoes) = (keys.saturating_sub(Typing::MARK_KEYS), input.len());
+        }
+        let mut keys = typing.keys(input, ends).take(keys).peekable();
+        let mut some = [0; SOME];
         while keys.peek().is_some() || echoes > 0 {
             if keys.peek().is_some()
                 && inspect::poll_now(&self.master, libc::POLLOUT)? & libc::POLLOUT != 0
@@ -234,6 +240,9 @@ impl Taker {
                 0 => std::thread::yield_now(),
                 count => echoes = echoes.saturating_sub(count),
             }
+        }
+        if !room {
+            std::thread::sleep(SETTLED);
         }
         Ok(())
     }

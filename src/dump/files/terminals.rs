@@ -198,7 +198,13 @@ fn waiting(
     let end = master.copy()?;
     let printed = terminal::waiting(&end).map_err(failed("look into"))?;
     let typed = match pair.slave {
-        Some(slave) => terminal::waiting(slave.copy()?).map_err(slave.failed("look into"))?,
+        Some(slave) => {
+            let end = slave.copy()?;
+            let count = terminal::waiting(&end).map_err(slave.failed("look into"))?;
+            // An end of file is not counted.
+            let ready = inspect::poll_now(&end, libc::POLLIN).map_err(slave.failed("look into"))?;
+            count.max(usize::from(ready & libc::POLLIN != 0))
+        }
         None => 0,
     };
     let look = |events| inspect::poll_now(&end, events).map_err(master.failed("look into"));
@@ -249,9 +255,13 @@ fn waiting(
             .passing());
     }
     match taker.look().map_err(failed("take out and put back what waits in the terminal of"))? {
-        Some(waiting) if waiting.output.len() > Waiting::OUTPUT_MOST => refuse("which is too much"),
         Some(waiting) if waiting.input.len() + waiting.ends.len() > Waiting::INPUT_MOST => {
-            refuse("which is too much")
+            refuse("and too many ends of files")
+        }
+        Some(waiting) if waiting.output.len() > Waiting::OUTPUT_MOST => {
+            // It was on its way when it was counted.
+            let reason = format!("{} bytes wait in the terminal to be read", waiting.output.len());
+            Err(master.refuse(all, reason).passing())
         }
         Some(waiting) => Ok(waiting),
         None => refuse("and its output is stopped (ctrl-S), or there is no room for more"),
