@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
-use super::check;
+use super::{check, stream};
 
 fn own(fd: libc::c_long) -> OwnedFd {
     // SAFETY: every caller passes a descriptor that the kernel has just made for it.
@@ -124,18 +124,6 @@ fn pipe() -> io::Result<(File, File)> {
     Ok((own(ends[0].into()).into(), own(ends[1].into()).into()))
 }
 
-/// Bytes that are in a pipe, by any of its ends.
-///
-/// # Errors
-/// Those of ioctl(2).
-pub fn pipe_filled(end: impl AsFd) -> io::Result<usize> {
-    let mut filled: libc::c_int = 0;
-    // SAFETY: FIONREAD writes one int.
-    let done = unsafe { libc::ioctl(end.as_fd().as_raw_fd(), libc::FIONREAD, &raw mut filled) };
-    check(done)?;
-    Ok(usize::try_from(filled).unwrap_or(0))
-}
-
 /// Bytes that fit into a pipe, by any of its ends.
 ///
 /// # Errors
@@ -174,7 +162,7 @@ pub fn waits_for_writer(read_end: impl AsFd) -> io::Result<bool> {
 /// # Errors
 /// Those of tee(2) and of making a pipe as large.
 pub fn pipe_contents(read_end: impl AsFd) -> io::Result<(Vec<u8>, Vec<u32>)> {
-    let filled = pipe_filled(&read_end)?;
+    let filled = stream::waiting(&read_end)?;
     if filled == 0 {
         return Ok((Vec::new(), Vec::new()));
     }

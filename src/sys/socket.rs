@@ -94,17 +94,6 @@ pub fn address(socket: impl AsFd, peer: bool) -> io::Result<Vec<u8>> {
     Ok(bytes.get(..length as usize).unwrap_or(&bytes).to_vec())
 }
 
-/// How many bytes wait to be read (FIONREAD); of datagrams, those of the first.
-///
-/// # Errors
-/// EINVAL for one that listens.
-pub fn waiting(socket: impl AsFd) -> io::Result<usize> {
-    let mut count: libc::c_int = 0;
-    // SAFETY: FIONREAD writes one int.
-    check(unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), libc::FIONREAD, &raw mut count) })?;
-    Ok(count.max(0) as usize)
-}
-
 /// What MSG_PEEK showed.
 #[derive(Debug, Default)]
 pub struct Peeked {
@@ -186,7 +175,7 @@ mod tests {
         let (mut one, mut other) = UnixStream::pair().expect("pair");
         other.write_all(b"some").expect("write");
         other.write_all(b" bytes").expect("write");
-        assert_eq!(waiting(&one).expect("count"), 10);
+        assert_eq!(super::super::stream::waiting(&one).expect("count"), 10);
         let mut room = [0; 10];
         let peeked = peek(&one, &mut room).expect("peek").expect("something");
         assert_eq!((peeked.length, &room), (10, b"some bytes"));

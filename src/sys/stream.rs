@@ -3,6 +3,8 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 
+use super::check;
+
 /// Waits until a read would not block: there is something to read, the stream's end, or an error.
 /// A signal does not end the wait.
 pub fn wait_readable(fd: impl AsFd) -> io::Result<()> {
@@ -43,6 +45,18 @@ pub fn flags(fd: impl AsFd) -> io::Result<i32> {
         -1 => Err(io::Error::last_os_error()),
         flags => Ok(flags),
     }
+}
+
+/// Bytes that can be read at once (FIONREAD): from a pipe by either end, a socket (of datagrams those of the first), a terminal
+/// (of lines those that are complete), an inotify file.
+///
+/// # Errors
+/// Those of ioctl(2); EINVAL for a socket that listens, EIO for a terminal that has hung up.
+pub fn waiting(fd: impl AsFd) -> io::Result<usize> {
+    let mut count: libc::c_int = 0;
+    // SAFETY: FIONREAD writes one int.
+    check(unsafe { libc::ioctl(fd.as_fd().as_raw_fd(), libc::FIONREAD, &raw mut count) })?;
+    Ok(usize::try_from(count).unwrap_or(0))
 }
 
 /// Makes room for `size` bytes in a pipe, so that reader and writer take turns less often. What is no

@@ -5,9 +5,10 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 
+use super::check;
+
 const TCGETS2: u64 = 0x802c_542a;
 const TIOCGWINSZ: u64 = 0x5413;
-const FIONREAD: u64 = 0x541b;
 const TIOCGDEV: u64 = 0x8004_5432;
 const TIOCGPTN: u64 = 0x8004_5430;
 const TIOCGPKT: u64 = 0x8004_5438;
@@ -40,8 +41,7 @@ pub struct Settings {
 
 fn ask<T>(fd: BorrowedFd<'_>, request: u64, answer: &mut T) -> io::Result<()> {
     // SAFETY: every request of this module writes one value of the type that it is called with.
-    let result = unsafe { libc::ioctl(fd.as_raw_fd(), request as libc::Ioctl, answer) };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    check(unsafe { libc::ioctl(fd.as_raw_fd(), request as libc::Ioctl, answer) }).map(drop)
 }
 
 /// Number in /dev/pts of the slave of this master.
@@ -98,26 +98,14 @@ pub fn is_exclusive(slave: impl AsFd) -> io::Result<bool> {
     Ok(exclusive != 0)
 }
 
-/// Bytes that can be read at an end without waiting.
-///
-/// # Errors
-/// ENOTTY, EIO.
-pub fn waiting(end: impl AsFd) -> io::Result<usize> {
-    let mut count = 0i32;
-    ask(end.as_fd(), FIONREAD, &mut count)?;
-    Ok(count.max(0) as usize)
-}
-
 fn tell<T>(fd: BorrowedFd<'_>, request: u64, value: &T) -> io::Result<()> {
     // SAFETY: every request of this module reads one value of the type that it is called with.
-    let result = unsafe { libc::ioctl(fd.as_raw_fd(), request as libc::Ioctl, value) };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    check(unsafe { libc::ioctl(fd.as_raw_fd(), request as libc::Ioctl, value) }).map(drop)
 }
 
 fn order(fd: BorrowedFd<'_>, request: u64, number: libc::c_ulong) -> io::Result<i32> {
     // SAFETY: every request that this is called with takes a number.
-    let result = unsafe { libc::ioctl(fd.as_raw_fd(), request as libc::Ioctl, number) };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+    check(unsafe { libc::ioctl(fd.as_raw_fd(), request as libc::Ioctl, number) })
 }
 
 /// A new pair: its master, which does not wait, and a descriptor of its slave.
@@ -149,8 +137,7 @@ pub fn peer(master: impl AsFd) -> io::Result<OwnedFd> {
 /// EWOULDBLOCK where others have locked it.
 pub fn lock(end: impl AsFd) -> io::Result<()> {
     // SAFETY: two numbers.
-    let locked = unsafe { libc::flock(end.as_fd().as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) };
-    super::check(locked).map(drop)
+    check(unsafe { libc::flock(end.as_fd().as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) }).map(drop)
 }
 
 fn open_slave(master: impl AsFd, flags: i32) -> io::Result<OwnedFd> {

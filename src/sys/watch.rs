@@ -3,7 +3,7 @@
 use std::ffi::CString;
 use std::fs::{self, File};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -68,17 +68,6 @@ fn line(text: &str) -> Option<Line> {
 fn bytes(digits: &str) -> Option<Vec<u8>> {
     let pairs = digits.as_bytes().chunks(2).map(|pair| std::str::from_utf8(pair).ok());
     pairs.map(|pair| u8::from_str_radix(pair?, 16).ok()).collect()
-}
-
-/// Bytes of events that wait in an inotify file.
-///
-/// # Errors
-/// Those of ioctl(2).
-pub fn waiting(file: impl AsFd) -> io::Result<usize> {
-    let mut count: libc::c_int = 0;
-    // SAFETY: FIONREAD stores one int.
-    check(unsafe { libc::ioctl(file.as_fd().as_raw_fd(), libc::FIONREAD, &mut count) })?;
-    Ok(usize::try_from(count).unwrap_or(0))
 }
 
 /// An inotify file of our own, to see what the kernel says of files. No file tells an event for it.
@@ -197,7 +186,7 @@ mod tests {
         let path = folder.path().canonicalize().expect("a path");
         let prober = Prober::new().expect("inotify");
         let watched = prober.watched(&path).expect("it can be watched");
-        assert_eq!(waiting(&prober.file).expect("bytes") % 16, 0);
+        assert_eq!(super::super::stream::waiting(&prober.file).expect("bytes") % 16, 0);
         let found = paths(&path, &[&watched]).expect("the directory is there");
         match found.into_iter().next() {
             Some(Ok(found)) => assert_eq!(found, path.as_os_str().as_bytes()),

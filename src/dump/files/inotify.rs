@@ -12,6 +12,7 @@ use crate::dump::facts::Facts;
 use crate::dump::names::{self, DELETED, Names};
 use crate::error::DumpError;
 use crate::image::{FileKind, Origin, Watch};
+use crate::sys::stream;
 use crate::sys::watch::{self, Line, Prober, Watched};
 
 /// An inotify file of whose watches only numbers are known.
@@ -33,7 +34,7 @@ impl Files {
     pub(super) fn resolve_inotifies(&mut self, all: &[Facts]) -> Result<(), DumpError> {
         let Some(first) = self.inotifies.first() else { return Ok(()) };
         for Unresolved { holder, lines, .. } in &self.inotifies {
-            let count = watch::waiting(holder.copy()?).map_err(holder.failed("look into"))?;
+            let count = stream::waiting(holder.copy()?).map_err(holder.failed("look into"))?;
             if count > 0 {
                 let reason = format!("{count} bytes of events wait in it to be read");
                 return Err(holder.refuse(all, reason).passing());

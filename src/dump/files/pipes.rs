@@ -8,7 +8,7 @@ use crate::dump::facts::Facts;
 use crate::dump::gather::Seen;
 use crate::error::DumpError;
 use crate::image::{FileKind, Pipe};
-use crate::sys::inspect;
+use crate::sys::{inspect, stream};
 
 /// The image has room for this much; a user without rights cannot make larger pipes.
 const PIPE_MAX: usize = 1 << 20;
@@ -85,7 +85,7 @@ fn read_pipe(all: &[Facts], ends: Ends) -> Result<Pipe, DumpError> {
                 return Err(held_outside(all, end, "read"));
             }
             // Nobody can ever read what is in a pipe without a name.
-            let filled = inspect::pipe_filled(&copy).map_err(failed("look into the pipe at"))?;
+            let filled = stream::waiting(&copy).map_err(failed("look into the pipe at"))?;
             if ends.named && filled > 0 {
                 return Err(end.refuse(all, format!("it holds {filled} bytes and has no reader")));
             }

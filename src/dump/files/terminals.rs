@@ -11,7 +11,7 @@ use crate::dump::facts::Facts;
 use crate::dump::gather::Seen;
 use crate::error::DumpError;
 use crate::image::{FileKind, Outside, Pty, Waiting};
-use crate::sys::{inspect, terminal};
+use crate::sys::{inspect, stream, terminal};
 
 /// First and last major number of the slaves; each major has 256 of them.
 const SLAVE_MAJORS: std::ops::RangeInclusive<u32> = 136..=143;
@@ -196,11 +196,11 @@ fn waiting(
 ) -> Result<Waiting, DumpError> {
     let failed = |what: &str| master.failed(what);
     let end = master.copy()?;
-    let printed = terminal::waiting(&end).map_err(failed("look into"))?;
+    let printed = stream::waiting(&end).map_err(failed("look into"))?;
     let typed = match pair.slave {
         Some(slave) => {
             let end = slave.copy()?;
-            let count = terminal::waiting(&end).map_err(slave.failed("look into"))?;
+            let count = stream::waiting(&end).map_err(slave.failed("look into"))?;
             // An end of file is not counted.
             let ready = inspect::poll_now(&end, libc::POLLIN).map_err(slave.failed("look into"))?;
             count.max(usize::from(ready & libc::POLLIN != 0))

@@ -4,8 +4,8 @@ use super::Open;
 use crate::dump::facts::Facts;
 use crate::error::DumpError;
 use crate::image::SocketKind;
-use crate::sys::inspect;
 use crate::sys::socket::{self, Peeked};
+use crate::sys::{inspect, stream};
 
 /// Room for a message, to begin with.
 const ROOM: usize = 256 << 10;
@@ -76,7 +76,7 @@ fn next(all: &[Facts], open: &Open, room: &mut [u8]) -> Result<Option<Peeked>, D
 /// One look sees all, unless the receiver is told who sent what, and there are several.
 fn stream(all: &[Facts], open: &Open, offset: i32) -> Result<Vec<Arrived>, DumpError> {
     let holder = open.found.holder;
-    let total = socket::waiting(&open.copy).map_err(holder.failed("look into"))?;
+    let total = stream::waiting(&open.copy).map_err(holder.failed("look into"))?;
     let (mut pieces, mut seen) = (Vec::new(), 0);
     // Never more is asked for than there is: behind it an error would be taken out of the socket.
     let mut guard = if offset >= 0 && total > 0 { Some(Offset::new(open, offset)?) } else { None };
