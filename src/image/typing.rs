@@ -5,6 +5,8 @@
 //! nothing here allocates.
 #![forbid(unsafe_code)]
 
+use super::Pty;
+
 /// What waits in a pair of pseudo terminals to be read.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Waiting {
@@ -33,25 +35,22 @@ impl Waiting {
 /// Words of struct termios2: four of modes, line discipline and control characters in five, two speeds.
 pub type Termios = [u32; 11];
 
-/// Local modes, see termios(3).
-const ICANON: u32 = 0o2;
-const ECHO: u32 = 0o10;
-const IEXTEN: u32 = 0o100_000;
-/// Places of control characters behind the byte of the line discipline.
-const VERASE: usize = 2;
-const VEOF: usize = 4;
-const VMIN: usize = 6;
-const VEOL: usize = 11;
-const VLNEXT: usize = 15;
-const VEOL2: usize = 16;
-/// Word of the first control character, which is behind the line discipline.
-const CHARACTERS: usize = 4;
+impl Pty {
+    /// struct termios2 of the line.
+    pub fn termios(&self) -> Termios {
+        let [input, output, control, local] = self.modes;
+        let mut bytes = [self.line].into_iter().chain(self.characters);
+        let [a, b, c, d, e] =
+            [(); 5].map(|()| u32::from_le_bytes([(); 4].map(|()| bytes.next().unwrap_or(0))));
+        let [ispeed, ospeed] = self.speeds;
+        [input, output, control, local, a, b, c, d, e, ispeed, ospeed]
+    }
 
-/// The control character at a place of struct termios2.
-fn character(termios: &Termios, place: usize) -> u8 {
-    let at = place + 1;
-    let word = termios.get(CHARACTERS + at / 4).copied().unwrap_or(0);
-    word.to_le_bytes().get(at % 4).copied().unwrap_or(0)
+    /// Whether its line is edited before its readers get it.
+    pub fn is_canonical(&self) -> bool {
+        let [.., local] = self.modes;
+        local & libc::ICANON != 0
+    }
 }
 
 /// A key that is typed and erased again.
@@ -73,45 +72,31 @@ pub struct Typing {
 }
 
 impl Typing {
-    /// How many of the last keys are for nothing but an echo, where the last end of file is the end of the input.
-    pub const MARK_KEYS: usize = 3;
-
-    /// For a line with these settings.
-    pub fn new(termios: &Termios) -> Typing {
-        let ends = [character(termios, VEOL), character(termios, VEOL2)];
+    /// For the line of a pair.
+    pub fn new(pty: &Pty) -> Typing {
+        let ends = [libc::VEOL, libc::VEOL2].map(|at| pty.characters.get(at).copied().unwrap_or(0));
         let mut free = (1..=u8::MAX).filter(|key| *key != b'\n' && !ends.contains(key));
         let [quote, end_of_file, erase] = [(); 3].map(|()| free.next().unwrap_or(0));
-        let [_, _, control, local, line, .., ispeed, ospeed] = *termios;
-        let canonical = local & ICANON != 0;
-        let mut characters = [0u8; 20];
-        let places: &[(usize, u8)] = if canonical {
-            &[
-                (VERASE, erase),
-                (VEOF, end_of_file),
-                (VEOL, ends[0]),
-                (VLNEXT, quote),
-                (VEOL2, ends[1]),
-            ]
-        } else {
-            &[]
-        };
-        for &(place, key) in places.iter().chain(&[(VMIN, 1)]) {
-            if let Some(character) = characters.get_mut(place + 1) {
+        let canonical = pty.is_canonical();
+        let all = [
+            (libc::VMIN, 1),
+            (libc::VERASE, erase),
+            (libc::VEOF, end_of_file),
+            (libc::VEOL, ends[0]),
+            (libc::VLNEXT, quote),
+            (libc::VEOL2, ends[1]),
+        ];
+        let mut characters = [0; 19];
+        for (place, key) in all.into_iter().take(if canonical { all.len() } else { 1 }) {
+            if let Some(character) = characters.get_mut(place) {
                 *character = key;
             }
         }
-        let mut settings = [0u32; 11];
-        let local = if canonical { ICANON | IEXTEN | ECHO } else { ECHO };
-        let words = characters.chunks_exact(4).map(|bytes| match bytes {
-            [a, b, c, d] => u32::from_le_bytes([*a, *b, *c, *d]),
-            _ => 0,
-        });
-        let words = [0, 0, control, local].into_iter().chain(words).chain([ispeed, ospeed]);
-        settings.iter_mut().zip(words).for_each(|(to, from)| *to = from);
-        if let Some(word) = settings.get_mut(CHARACTERS) {
-            *word |= line & 0xff;
-        }
-        Typing { canonical, quote, end_of_file, erase, ends, settings }
+        let [_, _, control, _] = pty.modes;
+        let local = if canonical { libc::ICANON | libc::IEXTEN | libc::ECHO } else { libc::ECHO };
+        let modes = [0, 0, control, local];
+        let line = Pty { modes, characters, line: pty.line, speeds: pty.speeds, ..Pty::default() };
+        Typing { canonical, quote, end_of_file, erase, ends, settings: line.termios() }
     }
 
     /// Whether the line is edited before its readers get it.
@@ -132,14 +117,15 @@ impl Typing {
         input.len() + if self.needs_mark(input, ends) { 2 } else { 0 }
     }
 
-    /// Whether the last key is an end of file, which nothing tells of: behind it a key is typed and erased.
+    /// Whether the last key is an end of file, which nothing tells of: behind it a key is typed and erased, where there is room
+    /// for that.
     fn needs_mark(&self, input: &[u8], ends: &[u32]) -> bool {
-        let mut last = ends.iter().rev();
-        let (end, before) =
-            (last.next().map(|&end| end as usize), last.next().copied().unwrap_or(0));
-        let line = input.get(before as usize..).unwrap_or_default();
+        let mut last = ends.iter().rev().map(|&end| end as usize);
+        let ends_all = last.next() == Some(input.len());
+        let line = input.get(last.next().unwrap_or(0)..).unwrap_or_default();
         self.canonical
-            && end == Some(input.len())
+            && ends_all
+            && input.len() + ends.len() <= Waiting::INPUT_MOST
             && !line.last().is_some_and(|&last| self.ends_line(last))
     }
 
@@ -176,33 +162,33 @@ impl Typing {
 mod tests {
     use super::*;
 
-    fn line(local: u32, eol: u8) -> Termios {
-        let mut termios =
-            [0x500, 5, 0xbf, local, 0x1c03_0000, 0x0415_7f1c, 0x0001_0000, 0x1a13_1100, 0, 15, 15];
-        // VEOL is the twelfth byte behind that of the line discipline.
-        let mut bytes: Vec<u8> = termios[4..9].iter().flat_map(|w: &u32| w.to_le_bytes()).collect();
-        bytes[VEOL + 1] = eol;
-        for (word, bytes) in termios[4..9].iter_mut().zip(bytes.chunks_exact(4)) {
-            *word = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
-        }
-        termios
+    fn line(local: u32, eol: u8) -> Pty {
+        let mut characters = [7; 19];
+        (characters[libc::VEOL], characters[libc::VEOL2]) = (eol, 0);
+        Pty { modes: [0x500, 5, 0xbf, local], characters, speeds: [15, 15], ..Pty::default() }
     }
 
-    fn keys(termios: &Termios, input: &[u8], ends: &[u32]) -> Vec<u8> {
-        Typing::new(termios).keys(input, ends).collect()
+    /// The control character at a place of struct termios2.
+    fn character(termios: &Termios, place: usize) -> u8 {
+        let bytes: Vec<u8> = termios[4..9].iter().flat_map(|word| word.to_le_bytes()).collect();
+        bytes[place + 1]
+    }
+
+    fn keys(pty: &Pty, input: &[u8], ends: &[u32]) -> Vec<u8> {
+        Typing::new(pty).keys(input, ends).collect()
     }
 
     #[test]
     fn without_lines_bytes_are_keys() {
         let raw = line(0, 0);
         assert_eq!(keys(&raw, b"a\n\x01\x00", &[]), b"a\n\x01\x00");
-        assert_eq!(Typing::new(&raw).settings()[3], ECHO);
+        assert_eq!(Typing::new(&raw).settings()[3], libc::ECHO);
         assert_eq!(keys(&raw, b"", &[]), b"");
     }
 
     #[test]
     fn lines_end_as_they_did() {
-        let canonical = line(ICANON, b'!');
+        let canonical = line(libc::ICANON, b'!');
         let typing = Typing::new(&canonical);
         let (q, e) = (typing.quote, typing.end_of_file);
         assert!(![q, e].contains(&b'\n') && ![q, e].contains(&b'!') && q != e);
@@ -216,21 +202,25 @@ mod tests {
         assert_eq!(keys(&canonical, b"x", &[1]), [[q, x, e].as_slice(), &mark].concat());
         assert_eq!([typing.echoes(b"", &[0]), typing.echoes(b"x", &[1])], [2, 3]);
         assert_eq!([typing.echoes(b"x\n", &[2]), typing.echoes(b"x", &[0])], [2, 1]);
+        // Where there is no room for that there is none.
+        let full = &[0; Waiting::INPUT_MOST + 1][..];
+        assert_eq!([typing.echoes(b"", &full[1..]), typing.echoes(b"", full)], [2, 0]);
+        assert_eq!(keys(&canonical, b"", full).len(), full.len());
         // A quoted newline at the end of what a line of its own was not.
         assert_eq!(keys(&canonical, b"x\n\n", &[3]), [q, b'x', q, b'\n', b'\n']);
     }
 
     #[test]
     fn only_what_is_needed_is_on() {
-        let typing = Typing::new(&line(ICANON | IEXTEN | 1, b'!'));
+        let typing = Typing::new(&line(libc::ICANON | libc::IEXTEN | 1, b'!'));
         let settings = typing.settings();
-        assert_eq!(settings[..4], [0, 0, 0xbf, ICANON | IEXTEN | ECHO]);
+        assert_eq!(settings[..4], [0, 0, 0xbf, libc::ICANON | libc::IEXTEN | libc::ECHO]);
         assert_eq!(settings[9..], [15, 15]);
-        assert_eq!(character(settings, VEOL), b'!');
-        assert_eq!(character(settings, VLNEXT), typing.quote);
-        assert_eq!(character(settings, VEOF), typing.end_of_file);
+        assert_eq!(character(settings, libc::VEOL), b'!');
+        assert_eq!(character(settings, libc::VLNEXT), typing.quote);
+        assert_eq!(character(settings, libc::VEOF), typing.end_of_file);
         // VINTR, VSTART and their kind.
-        assert_eq!(character(settings, VERASE), typing.erase);
+        assert_eq!(character(settings, libc::VERASE), typing.erase);
         assert!([0, 1, 3, 8, 9, 10, 12, 13, 14].iter().all(|&at| character(settings, at) == 0));
     }
 }

@@ -9,16 +9,13 @@ use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
-use crate::image::{Termios, Typing, Waiting};
+use crate::image::{Pty, Termios, Typing, Waiting};
 use crate::sys::{inspect, keeper, terminal};
 
 /// How long the kernel may take for what it does at once when nothing else runs.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Long enough for the kernel's worker to take in what was typed.
 const SETTLED: Duration = Duration::from_millis(5);
-/// OPOST of the output modes, ICANON of the local ones.
-const OPOST: u32 = 1;
-const ICANON: u32 = 2;
 /// Word of the output modes, and of the local ones.
 const OUTPUT: usize = 1;
 const LOCAL: usize = 3;
@@ -50,6 +47,8 @@ pub(super) struct Taker {
     pub packet: bool,
     /// Settings of the line.
     pub termios: Termios,
+    /// How it is typed into.
+    pub typing: Typing,
 }
 
 /// Bytes that have been taken out.
@@ -60,9 +59,8 @@ struct Part<'a> {
 
 impl Part<'_> {
     fn add(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let full = || io::Error::from(io::ErrorKind::OutOfMemory);
         let room = self.room.get_mut(self.len..).and_then(|rest| rest.get_mut(..bytes.len()));
-        room.ok_or_else(full)?.copy_from_slice(bytes);
+        room.ok_or(io::ErrorKind::OutOfMemory)?.copy_from_slice(bytes);
         self.len += bytes.len();
         Ok(())
     }
@@ -75,15 +73,18 @@ impl Part<'_> {
 /// Everything that has been taken out.
 struct Taken<'a> {
     input: Part<'a>,
-    ends: (&'a mut [u32], usize),
+    /// Where complete lines end in the input, and how many there are.
+    ends: &'a mut [u32],
+    lines: usize,
     output: Part<'a>,
 }
 
 impl Taker {
     /// The pair of a master, whose slave must be free to be opened.
-    pub fn new(master: OwnedFd, termios: Termios, packet: bool) -> io::Result<Taker> {
-        let slave = terminal::peer(&master)?;
-        Ok(Taker { master: master.into(), slave: slave.into(), packet, termios })
+    pub fn new(master: OwnedFd, pty: &Pty) -> io::Result<Taker> {
+        let slave = terminal::peer(&master)?.into();
+        let (termios, typing) = (pty.termios(), Typing::new(pty));
+        Ok(Taker { master: master.into(), slave, packet: pty.packet, termios, typing })
     }
 
     /// Whether no other checkpoint looks at it: the child of one that was ended may not yet be done.
@@ -105,7 +106,8 @@ impl Taker {
             let (lines, output) = rest.split_at_mut(LINES);
             let mut taken = Taken {
                 input: Part { room: input, len: 0 },
-                ends: (&mut ends, 0),
+                ends: &mut ends,
+                lines: 0,
                 output: Part { room: output, len: 0 },
             };
             let outcome = match self.pass(&mut taken) {
@@ -113,18 +115,18 @@ impl Taker {
                 Ok(false) => STOPPED,
                 Err(_) => FAILED,
             };
-            let counts = [taken.input.len, taken.ends.1, taken.output.len].map(|len| len as u32);
+            let counts = [taken.input.len, taken.lines, taken.output.len].map(|len| len as u32);
             let told = [outcome].into_iter().chain(counts);
             numbers.chunks_exact_mut(4).zip(told).for_each(put);
             lines.chunks_exact_mut(4).zip(ends.iter().copied()).for_each(put);
         })?;
-        parse(&found).ok_or_else(|| io::Error::from(io::ErrorKind::TimedOut))
+        parse(&found).ok_or_else(|| io::ErrorKind::TimedOut.into())
     }
 
     /// Takes all out and puts it back; false where it was left as it is.
     fn pass(&self, taken: &mut Taken<'_>) -> io::Result<bool> {
         // Only so much is changed at first: other modes would start output that is stopped.
-        terminal::set_line(&self.master, &without(&self.termios, OUTPUT, OPOST))?;
+        terminal::set_line(&self.master, &without(&self.termios, OUTPUT, libc::OPOST))?;
         let printed = matches!((&self.slave).write(&[PROBE]), Ok(1));
         let done = if printed { self.take_and_put(taken) } else { Ok(()) };
         terminal::set_line(&self.master, &self.termios)?;
@@ -137,16 +139,13 @@ impl Taker {
 
     fn take_and_put(&self, taken: &mut Taken<'_>) -> io::Result<()> {
         let deadline = Instant::now() + PATIENCE;
-        let typing = Typing::new(&self.termios);
-        terminal::set_line(&self.master, typing.settings())?;
-        let (input, (ends, lines)) = (&mut taken.input, (&mut *taken.ends.0, &mut taken.ends.1));
-        let output = self.take_output(&mut taken.output);
-        let input_taken = self.take_input(&typing, input, ends, lines);
-        let ends = ends.get(..*lines).unwrap_or_default();
+        terminal::set_line(&self.master, self.typing.settings())?;
+        let (output, input) = (self.take_output(&mut taken.output), self.take_input(taken));
         // What has been taken is put back, whatever went wrong with the rest.
-        let typed = self.put_input(&typing, input.get(), ends, deadline);
+        let ends = taken.ends.get(..taken.lines).unwrap_or_default();
+        let typed = self.put_input(taken.input.get(), ends, deadline);
         let printed = self.put_output(taken.output.get(), deadline);
-        output.and(input_taken).and(typed).and(printed)
+        output.and(input).and(typed).and(printed)
     }
 
     /// Reads what there is from the master at once; 0: nothing. The kernel's worker has done its work when nothing is there.
@@ -178,53 +177,41 @@ impl Taker {
         Ok(())
     }
 
-    fn take_input(
-        &self,
-        typing: &Typing,
-        input: &mut Part<'_>,
-        ends: &mut [u32],
-        lines: &mut usize,
-    ) -> io::Result<()> {
-        let mut line = [0; INPUT];
-        if typing.is_canonical() {
-            while readable(&self.slave)? {
-                let count = (&self.slave).read(&mut line)?;
-                input.add(line.get(..count).unwrap_or_default())?;
-                let full = || io::Error::from(io::ErrorKind::OutOfMemory);
-                *ends.get_mut(*lines).ok_or_else(full)? = input.len as u32;
-                *lines += 1;
-            }
-            // No complete line is left, so nothing forgets where one ends. What is being typed must be read before lines are
-            // on again: they would make a line of it.
-            terminal::set_line(&self.master, &without(typing.settings(), LOCAL, ICANON))?;
+    fn take_input(&self, taken: &mut Taken<'_>) -> io::Result<()> {
+        if !self.typing.is_canonical() {
+            return self.take_bytes(&mut taken.input);
         }
-        let mut taken = Ok(());
-        while taken.is_ok() && readable(&self.slave)? {
-            taken = (&self.slave)
-                .read(&mut line)
-                .and_then(|count| input.add(line.get(..count).unwrap_or_default()));
+        while readable(&self.slave)? {
+            self.take_some(&mut taken.input)?;
+            let end = taken.ends.get_mut(taken.lines);
+            *end.ok_or(io::ErrorKind::OutOfMemory)? = taken.input.len as u32;
+            taken.lines += 1;
         }
-        if typing.is_canonical() {
-            terminal::set_line(&self.master, typing.settings())?;
-        }
-        taken
+        // No complete line is left, so nothing forgets where one ends. What is being typed must be read before lines are
+        // on again: they would make a line of it.
+        terminal::set_line(&self.master, &without(self.typing.settings(), LOCAL, libc::ICANON))?;
+        let rest = self.take_bytes(&mut taken.input);
+        terminal::set_line(&self.master, self.typing.settings())?;
+        rest
     }
 
-    fn put_input(
-        &self,
-        typing: &Typing,
-        input: &[u8],
-        ends: &[u32],
-        deadline: Instant,
-    ) -> io::Result<()> {
-        let (mut keys, mut echoes) = (typing.keys(input, ends).count(), typing.echoes(input, ends));
-        let room = input.len() + ends.len() <= Waiting::INPUT_MOST;
-        if !room && echoes > input.len() {
-            // The key behind the last end of file has no room.
-            (keys, echoes) = (keys.saturating_sub(Typing::MARK_KEYS), input.len());
+    fn take_bytes(&self, input: &mut Part<'_>) -> io::Result<()> {
+        while readable(&self.slave)? {
+            self.take_some(input)?;
         }
-        let mut keys = typing.keys(input, ends).take(keys).peekable();
-        let mut some = [0; SOME];
+        Ok(())
+    }
+
+    /// One read of the slave: in canonical mode a line.
+    fn take_some(&self, input: &mut Part<'_>) -> io::Result<()> {
+        let mut some = [0; INPUT];
+        let count = (&self.slave).read(&mut some)?;
+        input.add(some.get(..count).unwrap_or_default())
+    }
+
+    fn put_input(&self, input: &[u8], ends: &[u32], deadline: Instant) -> io::Result<()> {
+        let mut keys = self.typing.keys(input, ends).peekable();
+        let (mut echoes, mut some) = (self.typing.echoes(input, ends), [0; SOME]);
         while keys.peek().is_some() || echoes > 0 {
             if keys.peek().is_some()
                 && inspect::poll_now(&self.master, libc::POLLOUT)? & libc::POLLOUT != 0
@@ -241,7 +228,8 @@ impl Taker {
                 count => echoes = echoes.saturating_sub(count),
             }
         }
-        if !room {
+        if input.len() + ends.len() > Waiting::INPUT_MOST {
+            // Nothing has told of an end of file at the end.
             std::thread::sleep(SETTLED);
         }
         Ok(())

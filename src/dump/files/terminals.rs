@@ -3,6 +3,7 @@
 //! The latter is that of whoever started the tree. A checkpoint that was asked to takes it for the terminal
 //! of the restart's caller; what waits in it belongs to the one who holds it.
 
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 
 use super::keeper::Taker;
@@ -26,9 +27,6 @@ pub const HELD_OUTSIDE: &str = "its terminal is held by a process outside the tr
 /// Why another than a pseudo terminal is refused, likewise.
 pub const TERMINAL: &str = "terminals cannot be saved";
 
-/// ICANON and EXTPROC of the local modes.
-const ICANON: u32 = 0o2;
-const EXTPROC: u32 = 0o200_000;
 /// Where more than so many bytes wait to be read, the buffer may be full and more wait in front of it, which is looked at
 /// with the settings that there are when it gets in, or finds no room when it is put back. Nobody can tell how long the line is that
 /// is being typed, but half of the buffer is enough for that.
@@ -54,6 +52,8 @@ pub(super) struct Pair {
     device: Option<u64>,
     /// How many open file descriptions the master has.
     masters: u32,
+    /// Whether a task has asked for signals when something can be read (O_ASYNC).
+    signals: bool,
 }
 
 /// Major and minor number of a device as the kernel packs them into 32 bits.
@@ -100,6 +100,7 @@ impl Files {
         };
         let pty = self.pty(which);
         let Some(pair) = self.pairs.get_mut(pty) else { return Ok(None) };
+        pair.signals |= seen.info.flags & libc::O_ASYNC as u32 != 0;
         if master {
             pair.master = pair.master.or(Some(holder));
             pair.masters += 1;
@@ -119,18 +120,10 @@ impl Files {
     fn pty(&mut self, which: Which) -> usize {
         let known = self.pairs.iter().position(|pair| pair.which == which);
         known.unwrap_or_else(|| {
-            let pair = Pair { which, master: None, slave: None, device: None, masters: 0 };
+            let pair =
+                Pair { which, master: None, slave: None, device: None, masters: 0, signals: false };
             self.pairs.push(pair);
             self.pairs.len() - 1
-        })
-    }
-
-    /// Whether a task has asked for signals when something can be read.
-    fn signals_of(&self, pair: usize) -> bool {
-        let mut files = self.objects.iter();
-        files.any(|file| {
-            file.flags & libc::O_ASYNC as u32 != 0
-                && matches!(file.kind, FileKind::Tty { pty, .. } if pty == pair)
         })
     }
 
@@ -143,7 +136,7 @@ impl Files {
     /// When all descriptors are known: the settings of the pairs.
     pub(super) fn read_terminals(&mut self, all: &[Facts]) -> Result<(), DumpError> {
         let mut outer: Option<Holder> = None;
-        for (index, pair) in self.pairs.iter().enumerate() {
+        for pair in &self.pairs {
             if let Some(slave) = pair.slave.filter(|_| pair.master.is_none() && self.outer_terminal)
             {
                 if let Some(first) = outer.replace(slave) {
@@ -155,14 +148,14 @@ impl Files {
                 }
                 self.ptys.push(read_outer(pair, slave)?);
             } else {
-                self.ptys.push(read(all, pair, self.signals_of(index))?);
+                self.ptys.push(read(all, pair)?);
             }
         }
         Ok(())
     }
 }
 
-fn read(all: &[Facts], pair: &Pair, signals: bool) -> Result<Pty, DumpError> {
+fn read(all: &[Facts], pair: &Pair) -> Result<Pty, DumpError> {
     let Some(master) = pair.master else {
         return Err(match pair.slave {
             Some(slave) => slave.refuse(all, HELD_OUTSIDE),
@@ -173,40 +166,34 @@ fn read(all: &[Facts], pair: &Pair, signals: bool) -> Result<Pty, DumpError> {
         return Err(master.refuse(all, "a terminal whose master was opened twice cannot be saved"));
     }
     let end = master.copy()?;
-    let mut exclusive = false;
-    if let Some(slave) = pair.slave {
-        let end = slave.copy()?;
-        exclusive = terminal::is_exclusive(&end).map_err(slave.failed("look at"))?;
-    }
     let mut found = terminal::settings(&end).map_err(master.failed("read the settings of"))?;
     (found.packet, found.locked) =
         terminal::pair_settings(&end).map_err(master.failed("read the settings of"))?;
-    let waiting = waiting(all, pair, master, &found, signals)?;
-    Ok(Pty { exclusive, waiting, ..described(pair, &found) })
+    let mut pty = described(pair, &found);
+    let mut typed = 0;
+    if let Some(slave) = pair.slave {
+        let end = slave.copy()?;
+        pty.exclusive = terminal::is_exclusive(&end).map_err(slave.failed("look at"))?;
+        typed = stream::waiting(&end).map_err(slave.failed("look into"))?;
+        // An end of file is not counted.
+        let ready = inspect::poll_now(&end, libc::POLLIN).map_err(slave.failed("look into"))?;
+        typed = typed.max(usize::from(ready & libc::POLLIN != 0));
+    }
+    pty.waiting = waiting(all, pair, (master, end), typed, &pty)?;
+    Ok(pty)
 }
 
-/// What waits in a pair to be read. Where it cannot be taken out and put back, it is refused as far as it can be seen without
-/// that: not so a line that is still being typed.
+/// What waits in a pair to be read; `typed` bytes do so for the readers of the slave. Where it cannot be taken out and put back,
+/// it is refused as far as it can be seen without that: not so a line that is still being typed.
 fn waiting(
     all: &[Facts],
     pair: &Pair,
-    master: Holder,
-    found: &terminal::Settings,
-    signals: bool,
+    (master, end): (Holder, OwnedFd),
+    typed: usize,
+    pty: &Pty,
 ) -> Result<Waiting, DumpError> {
     let failed = |what: &str| master.failed(what);
-    let end = master.copy()?;
     let printed = stream::waiting(&end).map_err(failed("look into"))?;
-    let typed = match pair.slave {
-        Some(slave) => {
-            let end = slave.copy()?;
-            let count = stream::waiting(&end).map_err(slave.failed("look into"))?;
-            // An end of file is not counted.
-            let ready = inspect::poll_now(&end, libc::POLLIN).map_err(slave.failed("look into"))?;
-            count.max(usize::from(ready & libc::POLLIN != 0))
-        }
-        None => 0,
-    };
     let look = |events| inspect::poll_now(&end, events).map_err(master.failed("look into"));
     let refuse = |reason: &str| {
         let (holder, count) =
@@ -223,16 +210,16 @@ fn waiting(
         // To open it would be the first time.
         return refuse("and no task has its slave open");
     }
-    let [_, _, _, local, rest @ ..] = found.termios;
-    let canonical = local & ICANON != 0;
-    let obstacle = if local & EXTPROC != 0 || rest.first().is_some_and(|word| word & 0xff != 0) {
+    let canonical = pty.is_canonical();
+    let [.., local] = pty.modes;
+    let obstacle = if local & libc::EXTPROC != 0 || pty.line != 0 {
         Some("and its line discipline is not the usual one")
-    } else if found.locked {
+    } else if pty.locked {
         // To try and open it would spoil it for those who have it open already.
         Some("and its slave is locked")
-    } else if signals {
+    } else if pair.signals {
         Some("and signals tell of them (O_ASYNC)")
-    } else if found.packet && look(libc::POLLPRI)? & libc::POLLPRI != 0 {
+    } else if pty.packet && look(libc::POLLPRI)? & libc::POLLPRI != 0 {
         Some("and a change of its settings to be told")
     } else if printed > MOST || typed > if canonical { LINES_MOST } else { MOST } {
         Some("and there may be more behind them")
@@ -245,7 +232,7 @@ fn waiting(
     if printed + typed == 0 && !canonical {
         return Ok(Waiting::default());
     }
-    let taker = match Taker::new(end, found.termios, found.packet) {
+    let taker = match Taker::new(end, pty) {
         Ok(taker) => taker,
         Err(error) => return refuse(&format!("and its slave cannot be opened: {error}")),
     };

@@ -13,8 +13,6 @@ pub(crate) const SLAVE: u16 = 2;
 /// Bits of the tty flags: TTY_EXCLUSIVE, TTY_PTY_LOCK.
 pub(crate) const EXCLUSIVE: u64 = 1 << 3;
 pub(crate) const LOCKED: u64 = 1 << 16;
-/// Bit of the local modes: its readers get lines.
-const ICANON: u32 = 2;
 /// Bit of the flags of TTY_OUTSIDE: it controls a session from outside.
 pub(crate) const CONTROLS: u32 = 1;
 
@@ -67,7 +65,7 @@ pub(super) fn read<S: Source>(parser: &mut Parser<'_, S>) -> Result<Object, Imag
         outside,
         waiting,
     };
-    if pty.modes[3] & ICANON == 0 && !pty.waiting.ends.is_empty() {
+    if !pty.is_canonical() && !pty.waiting.ends.is_empty() {
         return Err(record.bad("it has no lines, but TTY_LINES"));
     }
     if pty.outside.is_some() && !pty.waiting.is_empty() {

@@ -6,9 +6,6 @@ use crate::error::ImageError;
 use crate::image::body::terminals::{CONTROLS, DRIVER_PTY, EXCLUSIVE, LOCKED, MASTER, SLAVE};
 use crate::image::{Pty, Waiting, records};
 
-/// ICANON of the local modes.
-const CANONICAL: u32 = 2;
-
 impl Writer<'_> {
     /// The tag of one end of a pair; that of a slave comes behind that of its master.
     pub(super) fn tty(&mut self, index: usize, master: bool) -> Result<i32, ImageError> {
@@ -65,8 +62,7 @@ impl Writer<'_> {
                 r.u16(size);
             }
         })?;
-        let [.., local] = pty.modes;
-        let canonical = local & CANONICAL != 0;
+        let canonical = pty.is_canonical();
         self.out.record(records::TTY_LDISC, |r| {
             // One character wakes a reader.
             r.zeros(20).u16(1).zeros(3).bytes(&[pty.packet.into()]).zeros(3);

@@ -31,17 +31,6 @@ fn ioctl(fd: i32, request: u64, argument: u64) -> Insn {
     call(libc::SYS_ioctl, &[fd as u64, request, argument])
 }
 
-/// struct termios2 of a pair.
-fn termios(pty: &Pty) -> Termios {
-    let [input, output, control, local] = pty.modes;
-    let mut characters = [pty.line].into_iter().chain(pty.characters);
-    let words =
-        [(); 5].map(|()| u32::from_le_bytes([(); 4].map(|()| characters.next().unwrap_or(0))));
-    let [a, b, c, d, e] = words;
-    let [ispeed, ospeed] = pty.speeds;
-    [input, output, control, local, a, b, c, d, e, ispeed, ospeed]
-}
-
 impl Compiler<'_> {
     /// Makes a pair, with its ends under the given numbers.
     pub(super) fn make_pty(
@@ -146,11 +135,8 @@ impl Compiler<'_> {
         if pty.waiting.is_empty() {
             return;
         }
-        let typing = Typing::new(&termios(pty));
-        let settings: Vec<u8> =
-            typing.settings().iter().flat_map(|word| word.to_le_bytes()).collect();
-        let settings = self.data.constant(&settings);
-        p.push(ioctl(slave, TCSETS2, settings));
+        let typing = Typing::new(pty);
+        self.set_termios(p, slave, typing.settings());
         let keys: Vec<u8> = typing.keys(input, ends).collect();
         for some in keys.chunks(KEYS) {
             let at = self.data.constant(some);
@@ -170,12 +156,16 @@ impl Compiler<'_> {
     }
 
     fn set_line(&mut self, p: &mut Program, slave: i32, pty: &Pty) {
-        let termios: Vec<u8> = termios(pty).iter().flat_map(|word| word.to_le_bytes()).collect();
-        let termios = self.data.constant(&termios);
         let window: Vec<u8> = pty.window.iter().flat_map(|size| size.to_le_bytes()).collect();
         let window = self.data.constant(&window);
-        p.push(ioctl(slave, TCSETS2, termios));
+        self.set_termios(p, slave, &pty.termios());
         p.push(ioctl(slave, TIOCSWINSZ, window));
+    }
+
+    fn set_termios(&mut self, p: &mut Program, slave: i32, termios: &Termios) {
+        let words: Vec<u8> = termios.iter().flat_map(|word| word.to_le_bytes()).collect();
+        let at = self.data.constant(&words);
+        p.push(ioctl(slave, TCSETS2, at));
     }
 
     /// The controlling terminal of the session that this task leads.
