@@ -9,7 +9,6 @@ use std::fs::{self, File};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
-use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use dump_common::{Victim, cc};
@@ -46,15 +45,8 @@ fn text(bytes: &[u8]) -> String {
 }
 
 /// The program that counts, built on first use.
-fn program() -> &'static PathBuf {
-    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
-    PROGRAM.get_or_init(|| {
-        let program = cc::build_dir().join("count");
-        let mut command = cc::cc();
-        command.arg("-std=gnu11").arg("-o").arg(&program);
-        cc::succeeds(command.arg(cc::top().join("c-tests/workloads/count.c")));
-        program
-    })
+fn program() -> PathBuf {
+    cc::program("count", "c-tests/workloads/count.c")
 }
 
 /// A folder with the numbers that the tree writes, and with its image.

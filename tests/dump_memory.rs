@@ -4,21 +4,14 @@
 
 mod dump_common;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::sync::OnceLock;
 
 use dump_common::{Victim, cc, checkpoint};
 use usercr::sys::ptrace::{self, Tracee};
 
-fn program() -> &'static Path {
-    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
-    PROGRAM.get_or_init(|| {
-        let program = cc::build_dir().join("memory");
-        let source = cc::top().join("tests/dump_victim/memory.c");
-        cc::succeeds(cc::cc().arg("-std=gnu11").arg(source).arg("-o").arg(&program));
-        program
-    })
+fn program() -> PathBuf {
+    cc::program("memory", "tests/dump_victim/memory.c")
 }
 
 /// The program in one of its modes, asleep; None where the kernel has no such memory.

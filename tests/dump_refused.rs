@@ -14,7 +14,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use dump_common::Victim;
+use dump_common::{Victim, wait_until};
 use usercr::dump::{self, Options};
 use usercr::error::Error;
 use usercr::report::Report;
@@ -290,15 +290,6 @@ fn pipes_from_outside() {
     command.arg("600").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
     let expected = ["descriptor 1 (pipe:[", "the read end of the pipe is held"];
     refused(&mut Victim::start_with(&mut command), &expected);
-}
-
-/// Waits for this, which is about to be so.
-fn wait_until(what: &str, so: impl Fn() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while !so() {
-        assert!(Instant::now() < deadline, "waited in vain for {what}");
-        std::thread::yield_now();
-    }
 }
 
 #[test]

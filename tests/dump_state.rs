@@ -229,10 +229,7 @@ fn ended_when_asked() {
 
 #[test]
 fn nobody_is_saved_inside_a_restartable_sequence() {
-    let program = cc::build_dir().join("restartable");
-    let mut command = cc::cc();
-    command.args(["-std=gnu11", "-pthread"]).arg("-o").arg(&program);
-    cc::succeeds(command.arg(cc::top().join("tests/state/restartable.c")));
+    let program = cc::program("restartable", "tests/state/restartable.c");
     let folder = tempfile::tempdir().expect("a folder");
     let victim = Victim::start(Command::new(program).arg(folder.path()));
     let deadline = Instant::now() + Duration::from_secs(20);

@@ -11,9 +11,9 @@ use std::fs::{self, File};
 use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use dump_common::{Victim, cc, checkpoint, descendants};
@@ -32,14 +32,8 @@ fn alone() -> MutexGuard<'static, ()> {
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn program() -> &'static Path {
-    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
-    PROGRAM.get_or_init(|| {
-        let program = cc::build_dir().join("segments");
-        let source = cc::top().join("tests/dump_victim/memory.c");
-        cc::succeeds(cc::cc().arg("-std=gnu11").arg(source).arg("-o").arg(&program));
-        program
-    })
+fn program() -> PathBuf {
+    cc::program("segments", "tests/dump_victim/memory.c")
 }
 
 /// A segment that is removed at the end of the test.

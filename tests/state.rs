@@ -127,12 +127,7 @@ impl Drop for Segment {
 }
 
 fn build(name: &str) -> PathBuf {
-    let sources = cc::top().join("tests/state");
-    let program = cc::build_dir().join(name);
-    let mut command = cc::cc();
-    command.args(["-std=gnu11", "-pthread"]).arg("-o").arg(&program);
-    cc::succeeds(command.arg(sources.join(name).with_extension("c")));
-    program
+    cc::program(name, &format!("tests/state/{name}.c"))
 }
 
 /// Waits for a file of the program, and gives its text.

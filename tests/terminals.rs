@@ -10,20 +10,12 @@ mod generations;
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
-use std::sync::OnceLock;
 
 use dump_common::{cc, descendants, state};
 use generations::{MODES, Run, comm, is_here};
 
-fn driver() -> &'static PathBuf {
-    static DRIVER: OnceLock<PathBuf> = OnceLock::new();
-    DRIVER.get_or_init(|| {
-        let program = cc::build_dir().join("driver");
-        let mut command = cc::cc();
-        command.arg("-std=gnu11").arg("-o").arg(&program);
-        cc::succeeds(command.arg(cc::top().join("tests/terminals/driver.c")).arg("-lutil"));
-        program
-    })
+fn driver() -> PathBuf {
+    cc::program("driver", "tests/terminals/driver.c")
 }
 
 /// A program in a terminal.

@@ -14,7 +14,6 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::sync::OnceLock;
 use std::time::Instant;
 
 use dump_common::{Victim, cc};
@@ -26,15 +25,8 @@ use tempfile::TempDir;
 const AS_BEFORE: &str =
     "terminals 11111 controlling 1 foreground 1 flags 11 cloexec 10 erase 35 one 1.";
 
-fn program() -> &'static PathBuf {
-    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
-    PROGRAM.get_or_init(|| {
-        let program = cc::build_dir().join("tty_program");
-        let mut command = cc::cc();
-        command.arg("-std=gnu11").arg("-o").arg(&program);
-        cc::succeeds(command.arg(cc::top().join("tests/outer_terminal/program.c")));
-        program
-    })
+fn program() -> PathBuf {
+    cc::program("tty_program", "tests/outer_terminal/program.c")
 }
 
 fn usercr() -> Command {

@@ -4,29 +4,22 @@
 #![allow(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod dump_common;
+mod image_common;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::OnceLock;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use dump_common::{Victim, cc, checkpoint, descendants};
+use dump_common::{Victim, cc, checkpoint, descendants, wait_until};
+use image_common::{join, split};
 use usercr::image::{Waiting, records};
 
-/// How long anything may take.
-const LIMIT: Duration = Duration::from_secs(120);
 /// Moments at which the command is killed.
 const MOMENTS: u64 = 100;
 
-fn program() -> &'static Path {
-    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
-    PROGRAM.get_or_init(|| {
-        let program = cc::build_dir().join("waiting_terminals");
-        let source = cc::top().join("tests/dump_victim/terminals.c");
-        cc::succeeds(cc::cc().arg("-std=gnu11").arg(source).arg("-o").arg(&program));
-        program
-    })
+fn program() -> PathBuf {
+    cc::program("waiting_terminals", "tests/dump_victim/terminals.c")
 }
 
 /// The program, when something waits in its terminals.
@@ -34,12 +27,10 @@ fn start(mode: &str) -> (tempfile::TempDir, Victim) {
     let folder = tempfile::tempdir().expect("a folder");
     let told = folder.path().join("told");
     let mut victim = Victim::start(Command::new(program()).arg(&told).arg(mode));
-    let deadline = Instant::now() + LIMIT;
-    while fs::read_to_string(&told).map_or(true, |told| told != victim.pid().to_string()) {
+    wait_until("the terminals", || {
         assert_eq!(victim.has_ended(), None, "the program has ended");
-        assert!(Instant::now() < deadline, "it does not get ready");
-        std::thread::sleep(Duration::from_millis(1));
-    }
+        fs::read_to_string(&told).is_ok_and(|told| told == victim.pid().to_string())
+    });
     victim.wait_asleep();
     (folder, victim)
 }
@@ -48,14 +39,12 @@ fn start(mode: &str) -> (tempfile::TempDir, Victim) {
 fn check(victim: &mut Victim) -> ExitStatus {
     // SAFETY: a signal to a child that has not been reaped.
     unsafe { libc::kill(victim.pid(), libc::SIGUSR1) };
-    let deadline = Instant::now() + LIMIT;
-    loop {
-        if let Some(status) = victim.has_ended() {
-            return status;
-        }
-        assert!(Instant::now() < deadline, "it does not end");
-        std::thread::sleep(Duration::from_millis(1));
-    }
+    let mut ended = None;
+    wait_until("its end", || {
+        ended = victim.has_ended();
+        ended.is_some()
+    });
+    ended.expect("it has ended")
 }
 
 #[test]
@@ -133,31 +122,35 @@ fn a_command_that_is_killed_leaves_everything() {
 fn largest(image: &[u8]) -> Vec<u8> {
     let most = Waiting::INPUT_MOST;
     let mut changed = [0; 4];
-    let mut out = Vec::new();
-    for record in records::walk(image) {
-        let record = record.expect("a record");
-        let at = record.offset as usize;
-        let mut payload = image[at + 8..at + record.len as usize].to_vec();
-        let kind = |kind: records::Kind| record.kind == kind.number;
+    let mut all = split(image);
+    for (number, payload) in &mut all {
+        let kind = |kind: records::Kind| *number == kind.number;
         if kind(records::TTY_INPUT) && payload.len() == 4000 {
             payload.resize(most, 3);
             changed[0] += 1;
         } else if kind(records::TTY_INPUT) && payload == b"half" {
             payload.resize(most, b'h');
             changed[1] += 1;
-        } else if kind(records::TTY_LINES) && payload == [0; 4] {
+        } else if kind(records::TTY_LINES) && *payload == [0; 4] {
             payload.resize(4 * most, 0);
             changed[2] += 1;
         } else if kind(records::TTY_OUTPUT) && payload.len() == 4050 {
             payload.resize(Waiting::OUTPUT_MOST, b'z');
             changed[3] += 1;
         }
-        out.extend(record.kind.to_le_bytes());
-        out.extend((payload.len() as u32 + 8).to_le_bytes());
-        out.extend(payload);
     }
     assert_eq!(changed, [1; 4]);
-    out
+    join(&all)
+}
+
+/// A command that does not outlive the test.
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 #[test]
@@ -169,28 +162,23 @@ fn the_largest_contents_have_room() {
     fs::write(&path, largest(&image.bytes)).expect("a file");
     let mut command = Command::new(env!("CARGO_BIN_EXE_usercr"));
     command.args(["restart", "--new-pids"]).arg(path).stdin(Stdio::null());
-    let mut command = command.spawn().expect("the command starts");
+    let mut command = Killed(command.spawn().expect("the command starts"));
     // It waits for its signal again.
     let waits = format!("{} ", libc::SYS_rt_sigtimedwait);
     let runs = |pid: &i32| {
         let call = fs::read_to_string(format!("/proc/{pid}/syscall"));
         call.is_ok_and(|call| call.starts_with(&waits))
     };
-    let deadline = Instant::now() + LIMIT;
-    let pid = loop {
-        if let Some(pid) = descendants(command.id() as i32).into_iter().find(runs) {
-            break pid;
-        }
-        assert_eq!(command.try_wait().expect("wait"), None);
-        if Instant::now() > deadline {
-            command.kill().expect("kill");
-            panic!("the restart does not come to its end");
-        }
-        std::thread::sleep(Duration::from_millis(1));
-    };
+    let mut task = None;
+    wait_until("the end of the restart", || {
+        assert_eq!(command.0.try_wait().expect("wait"), None);
+        task = descendants(command.0.id() as i32).into_iter().find(runs);
+        task.is_some()
+    });
+    let pid = task.expect("a task");
     let again = checkpoint(pid, true).expect_err("there may be more than that");
     assert!(again.to_string().contains("and there may be more behind them"), "{again}");
     // SAFETY: a signal to a task that has just been seen below our child.
     unsafe { libc::kill(pid, libc::SIGKILL) };
-    command.wait().expect("wait");
+    command.0.wait().expect("wait");
 }

@@ -9,7 +9,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 /// What the static library needs of the system, as `tools/link-shared` has it.
@@ -122,6 +122,21 @@ fn build_by(mut command: Command, source: &Path, link: Link, options: &[&str]) -
         }
     }
     succeeds(command.arg("-pthread"));
+    program
+}
+
+/// A program of the tests that does without the library: `source`, from the top folder, compiled at its first use to
+/// a file of this name.
+pub fn program(name: &str, source: &str) -> PathBuf {
+    static BUILT: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+    let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
+    let program = build_dir().join(name);
+    if !built.contains(&program) {
+        let mut command = cc();
+        command.args(["-std=gnu11", "-pthread"]).arg(top().join(source)).arg("-lutil");
+        succeeds(command.arg("-o").arg(&program));
+        built.push(program.clone());
+    }
     program
 }
 

@@ -12,7 +12,6 @@ use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
@@ -154,6 +153,15 @@ impl Drop for Victim {
     }
 }
 
+/// Waits for this, which is about to be so.
+pub fn wait_until(what: &str, mut so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + 2 * LIMIT;
+    while !so() {
+        assert!(Instant::now() < deadline, "waited in vain for {what}");
+        std::thread::yield_now();
+    }
+}
+
 /// The state letter of a process in /proc/PID/stat.
 pub fn state(pid: i32) -> Option<char> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
@@ -176,15 +184,8 @@ pub fn descendants(pid: i32) -> Vec<i32> {
 }
 
 /// The compiled `victim.c`.
-fn program() -> &'static Path {
-    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
-    PROGRAM.get_or_init(|| {
-        let program = cc::build_dir().join("victim");
-        let source = cc::top().join("tests/dump_victim/victim.c");
-        let mut command = cc::cc();
-        cc::succeeds(command.arg("-std=gnu11").arg("-pthread").arg(source).arg("-o").arg(&program));
-        program
-    })
+fn program() -> PathBuf {
+    cc::program("victim", "tests/dump_victim/victim.c")
 }
 
 /// An image that was written and read again.
