@@ -71,6 +71,8 @@ impl Compiler<'_> {
         } else {
             open |= 1 << (libc::SIGUSR1 - 1);
             self.set_action(p, libc::SIGUSR1, self.handler(self.facts.handlers.0));
+            // `watch_parent` asks for it too, and sees whether the coordinator was gone before: but what is made first may wait.
+            self.prctl(p, libc::PR_SET_PDEATHSIG, libc::SIGUSR1 as u64);
         }
         let mask = self.data.words(&[!open]);
         p.push(call(libc::SYS_rt_sigprocmask, &[libc::SIG_SETMASK as u64, mask, 0, 8]));
